@@ -1,0 +1,291 @@
+//! The one place where parts are built and joined.
+//!
+//! [`Edge::bind`] does all that can fail before a single request is accepted; [`Edge::start`] then serves until
+//! [`Running::stop`].
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::IntoRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use pingora_core::listeners::ListenerConfig;
+use pingora_core::protocols::l4::stream::L4BufferSettings;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::server::{Fds, ListenFds};
+use pingora_core::services::Service as _;
+use pingora_runtime::RuntimeBuilder;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tracing_appender::non_blocking::ErrorCounter;
+
+use crate::batch::fill::Filler;
+use crate::cache::clock::Clock;
+use crate::cache::freshness::Windows;
+use crate::cache::store::Store;
+use crate::config::Config;
+use crate::edge::EdgeProxy;
+use crate::ops::admin::{self, Admin};
+use crate::ops::metrics::Metrics;
+use crate::origin::fetch::Fetcher;
+use crate::origin::servers::{RESOLVE_EVERY, Servers, SystemResolver, Unresolvable};
+use crate::request::key::KeyMaker;
+
+/// Bytes buffered towards a client: header and body of a usual hit leave in one write.
+const WRITE_BUFFER_BYTES: usize = 32 << 10;
+
+/// Bytes read from a client at once. Together with the write buffer this is what an idle connection costs.
+const READ_BUFFER_BYTES: usize = 16 << 10;
+
+/// Connections that the kernel holds until they are accepted (bounded by `net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
+
+/// How often a shutdown looks whether the last request is done.
+const SHUTDOWN_STEP: Duration = Duration::from_millis(10);
+
+/// Why the edge cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("{key}: cannot listen on {address}: {source}")]
+    Listen {
+        /// The configuration key.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A server of the VMS has no address.
+    #[error(transparent)]
+    Upstream(#[from] Unresolvable),
+    /// The operating system has no randomness to give.
+    #[error("no randomness for the secret of this process: {0}")]
+    Secret(getrandom::Error),
+    /// Threads cannot be started.
+    #[error("cannot start threads: {0}")]
+    Threads(io::Error),
+}
+
+/// An edge whose ports are bound and whose upstream is resolved; no request is accepted yet.
+pub struct Edge {
+    config: Config,
+    clock: Clock,
+    listeners: Vec<std::net::TcpListener>,
+    admin: std::net::TcpListener,
+    servers: Servers,
+    /// Runs what is not a request: the admin listener, and resolving names.
+    background: Runtime,
+}
+
+/// An edge that serves.
+pub struct Running {
+    addresses: Vec<SocketAddr>,
+    admin_address: SocketAddr,
+    filler: Arc<Filler>,
+    ready: Arc<AtomicBool>,
+    grace: Duration,
+    shutdown: watch::Sender<bool>,
+    requests: pingora_runtime::Runtime,
+    background: Runtime,
+}
+
+impl Edge {
+    /// Resolves the upstream, then binds every address.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StartError`]; what was bound is released.
+    pub fn bind(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let background = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("vms-edge-background")
+            .enable_all()
+            .build()
+            .map_err(StartError::Threads)?;
+        let (servers, listeners, admin) = background.block_on(async {
+            let resolver = Box::new(SystemResolver);
+            let servers = Servers::resolve(&config.upstream, resolver).await?;
+            let listen = |address: &SocketAddr| listen("server.listen", *address);
+            let listeners = config.server.listen.iter().map(listen);
+            let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
+            let admin = self::listen("admin.listen", config.admin.listen)?;
+            Ok::<_, StartError>((servers, listeners, admin))
+        })?;
+        Ok(Self {
+            config,
+            clock,
+            listeners,
+            admin,
+            servers,
+            background,
+        })
+    }
+
+    /// Begins to accept requests.
+    ///
+    /// `log_dropped` counts the lines that the log dropped, for the metrics.
+    ///
+    /// # Errors
+    ///
+    /// When the machine has no randomness or no threads to give.
+    pub fn start(self, log_dropped: Option<ErrorCounter>) -> Result<Running, StartError> {
+        let config = self.config;
+        let addresses = self.listeners.iter().map(bound_address).collect();
+        let admin_address = bound_address(&self.admin);
+        let ready = Arc::new(AtomicBool::new(true));
+        let metrics = Arc::new(Metrics::new());
+        let longest = config
+            .batches
+            .iter()
+            .map(|batch| Windows::new(batch).longest());
+        let filler = Arc::new(Filler {
+            store: Store::new(config.cache.max_bytes, longest.max().unwrap_or_default()),
+            servers: Arc::new(self.servers),
+            fetcher: Fetcher::new(&config.upstream, self.clock.clone()),
+            clock: self.clock,
+            metrics: Arc::clone(&metrics),
+            host: config.upstream.host.clone(),
+        });
+
+        self.background
+            .spawn(keep_resolved(Arc::clone(&filler.servers)));
+        let router = admin::router(Admin {
+            metrics,
+            filler: Arc::clone(&filler),
+            ready: Arc::clone(&ready),
+            log_dropped,
+            token: config.admin.token.clone(),
+        });
+        let admin = self.admin;
+        self.background.spawn(async move {
+            let listener =
+                TcpListener::from_std(admin).expect("a bound listener can be registered");
+            axum::serve(listener, router).await
+        });
+
+        let keys = KeyMaker::new().map_err(StartError::Secret)?;
+        let proxy = EdgeProxy::new(&config, Arc::clone(&filler), keys);
+        let requests = RuntimeBuilder::new(config.server.threads, "vms-edge")
+            .work_steal(false)
+            .build();
+        let (shutdown, watch) = watch::channel(false);
+        serve(&requests, &config, proxy, self.listeners, watch);
+        Ok(Running {
+            addresses,
+            admin_address,
+            filler,
+            ready,
+            grace: config.server.grace,
+            shutdown,
+            requests,
+            background: self.background,
+        })
+    }
+}
+
+impl Running {
+    /// Where clients connect.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where operators connect.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Stops accepting, waits for requests in flight (at most `server.grace`), and ends all threads.
+    ///
+    /// Readiness turns first. Returns as soon as the last request is done.
+    pub fn stop(self) {
+        self.ready.store(false, Ordering::SeqCst);
+        // Nobody listens if the last listener failed; then there is nothing to stop.
+        let _ = self.shutdown.send(true);
+        let deadline = Instant::now() + self.grace;
+        let in_flight = || self.filler.metrics.in_flight().get();
+        while in_flight() > 0 && Instant::now() < deadline {
+            std::thread::sleep(SHUTDOWN_STEP);
+        }
+        let left = in_flight();
+        if left > 0 {
+            tracing::warn!(left, grace = ?self.grace, "requests were cut off at the end of the grace");
+        }
+        self.requests.shutdown_timeout(Duration::ZERO);
+        self.background.shutdown_timeout(Duration::ZERO);
+    }
+}
+
+/// Runs Pingora's service on listeners that are bound already.
+fn serve(
+    runtime: &pingora_runtime::Runtime,
+    config: &Config,
+    proxy: EdgeProxy,
+    listeners: Vec<std::net::TcpListener>,
+    shutdown: watch::Receiver<bool>,
+) {
+    let server = Arc::new(ServerConf {
+        threads: config.server.threads,
+        work_stealing: false,
+        ca_file: Servers::ca_file(&config.upstream),
+        max_retries: MAX_TRIES,
+        ..ServerConf::default()
+    });
+    let mut service = pingora_proxy::http_proxy_service(&server, proxy);
+    let buffers = L4BufferSettings::default()
+        .read(READ_BUFFER_BYTES)
+        .write(WRITE_BUFFER_BYTES);
+    let mut fds = Fds::new();
+    for listener in listeners {
+        let address = bound_address(&listener).to_string();
+        service.add_listener(ListenerConfig::tcp(address.clone()).l4_buffer(buffers));
+        fds.add(address, listener.into_raw_fd());
+    }
+    let fds: ListenFds = Arc::new(parking_lot::Mutex::new(fds));
+    let accept_loops = config.server.threads;
+    runtime.get_handle().spawn(async move {
+        service
+            .start_service(Some(fds), shutdown, accept_loops)
+            .await;
+    });
+}
+
+/// Servers and connections that one request tries at the most.
+const MAX_TRIES: usize = 16;
+
+fn listen(key: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        // A restarted edge may listen although connections of its predecessor are still closing.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)?.into_std()
+    };
+    listen().map_err(|source| StartError::Listen {
+        key,
+        address,
+        source,
+    })
+}
+
+fn bound_address(listener: &std::net::TcpListener) -> SocketAddr {
+    listener
+        .local_addr()
+        .expect("a bound listener has an address")
+}
+
+async fn keep_resolved(servers: Arc<Servers>) {
+    let mut tick = tokio::time::interval(RESOLVE_EVERY);
+    tick.tick().await;
+    loop {
+        tick.tick().await;
+        for failure in servers.refresh().await {
+            tracing::warn!(%failure, "the addresses it had are kept");
+        }
+    }
+}

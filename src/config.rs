@@ -1,0 +1,286 @@
+//! The operator's configuration, as the rest of the program sees it: every value parsed, bounded and cross-checked.
+//!
+//! [`file`] is the only place that knows how the TOML file spells things; past [`load`] there are no strings to
+//! interpret and nothing left to doubt. [`Config::effective`] prints the configuration in effect in the file's own
+//! spelling. Nothing here knows what the values are used for, and nothing here binds a port or asks the VMS.
+//!
+//! What always holds: a [`Config`] exists only if the file had no fault. All faults of a file are found in one pass and
+//! reported together, in file order ([`ConfigError`]), so that an operator repairs it once.
+//!
+//! Relative paths in the file (`upstream.ca`, `admin.token_file`) are relative to the working directory.
+
+mod address;
+mod fault;
+mod file;
+mod material;
+mod names;
+mod route;
+mod section;
+mod show;
+mod suggest;
+mod units;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use ipnet::IpNet;
+
+pub use fault::{ConfigError, Fault};
+pub use material::{MaterialError, Token, read_authorities};
+pub use route::{PathPattern, Segment};
+
+/// The whole configuration, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `[server]`: towards the clients.
+    pub server: Server,
+    /// `[upstream]`: towards the VMS.
+    pub upstream: Upstream,
+    /// `[[batch]]`, in file order: at least one, with distinct paths. A file with none has the default one.
+    pub batches: Vec<Batch>,
+    /// `[headers]`: what a batch request must carry, and what its key holds.
+    pub headers: Headers,
+    /// `[[invalidate]]`, in file order: the writes that make items stale. Default: none.
+    pub invalidate: Vec<Invalidate>,
+    /// `[cache]`: the memory.
+    pub cache: Cache,
+    /// `[admin]`: the operators' listener.
+    pub admin: Admin,
+    /// `[log]`: what is written, and how.
+    pub log: Log,
+}
+
+/// `[server]`: towards the clients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Plain HTTP listeners: at least one; none takes the address of another. Port 0 lets the system choose.
+    /// Default `0.0.0.0:8080`.
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads, 1 to 1024; the file's 0, the default, has become the number of cores.
+    pub threads: usize,
+    /// Longest wait for requests in flight at shutdown, 0s to 1h. Default 30s.
+    pub grace: Duration,
+    /// Peers whose X-Forwarded-For is believed; distinct, no bits beyond the prefix. Default: none.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// `[upstream]`: towards the VMS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// At least one, distinct, none of them the edge itself; several are balanced. The only key without a default.
+    pub servers: Vec<ServerName>,
+    /// `None`, the default: plain HTTP.
+    pub tls: Option<UpstreamTls>,
+    /// Host to send, a valid `host` or `host:port`; `None`, the default: the client's own.
+    pub host: Option<HeaderValue>,
+    /// Longest wait for a connection, TLS handshake included, 1ms to 1m. Default 1s.
+    pub connect_timeout: Duration,
+    /// Longest fetch, from its start to its last byte, `connect_timeout` to 5m. Default 5s.
+    pub fetch_timeout: Duration,
+    /// Longest silence of a pass-through stream, both ways, 1ms to 1d; WebSockets are exempt. Default 1m.
+    pub idle_timeout: Duration,
+    /// The edge's own fetches in flight, 1 to 65536; more wait. Default 256.
+    pub max_fetches: usize,
+}
+
+/// Where one VMS server is reached: `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServerName {
+    /// An IP address (IPv6 without brackets) or a DNS name in lower case.
+    pub host: String,
+    /// Never 0.
+    pub port: u16,
+}
+
+impl fmt::Display for ServerName {
+    /// `host:port`, an IPv6 address in brackets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// How TLS towards the VMS is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// Whether the VMS's certificate must be valid for its name. Default true.
+    pub verify: bool,
+    /// PEM file with the authorities to trust instead of the system's, never with `verify` off; it could be read and
+    /// parsed when the configuration was. [`read_authorities`] reads it again. Default: none.
+    pub ca: Option<PathBuf>,
+    /// Name to ask for (SNI) and to verify; `None`, the default: the server's own host.
+    pub server_name: Option<String>,
+}
+
+/// One `[[batch]]`: requests for several items, which the edge takes apart and answers from memory.
+///
+/// Ages count from the start of the fetch. The two stale windows open when an item stops being fresh, and the first
+/// is never longer than the second.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// Path of the request, compared byte for byte. Default `/api/v1/intercom/shows`; a table must give it.
+    pub path: String,
+    /// Parameter that carries the ids: letters, digits, `_` and `-`; not a credential's name. Default `ids`.
+    pub ids: String,
+    /// Member of each object that carries its id: letters, digits, `_` and `-`. Default `id`.
+    pub id: String,
+    /// Most ids in one request, 1 to 1000; a request with more passes through. Default 25.
+    pub max_ids: usize,
+    /// How long an item is answered without asking, 0s to 1d. Default 30s.
+    ///
+    /// 0s: no item is ever fresh. Items are then still answered while they are refreshed, unless
+    /// `stale_while_revalidate` is 0s too: then every request asks the VMS, and memory serves only when it fails.
+    pub fresh: Duration,
+    /// How long after `fresh` an item is answered at once and refreshed in the background, 0s to 1d. Default 5m.
+    pub stale_while_revalidate: Duration,
+    /// How long after `fresh` an item is answered when the VMS fails, `stale_while_revalidate` to 7d. Default 30m.
+    pub stale_if_error: Duration,
+    /// How long an absent id is answered as absent, 0s to 1d; never stale. Default 30s.
+    pub absent: Duration,
+    /// Share of `fresh` by which lifetimes are spread, 0.0 to 0.5. Default 0.1.
+    pub jitter: f64,
+    /// The order of the answer. Default auto.
+    pub order: Order,
+}
+
+/// In which order the VMS puts the items of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Learnt from the VMS's own answers.
+    Auto,
+    /// Ascending by id.
+    Id,
+    /// As the request asked.
+    Request,
+}
+
+/// `[headers]`: what a batch request must carry, and what its key holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Headers {
+    /// What becomes of a batch request that lacks them. Default enforce.
+    pub check: Check,
+    /// Values of X-Client that are known: at least one, distinct, visible ASCII.
+    pub clients: Vec<String>,
+    /// Fields whose values belong to the key: distinct, end-to-end, and none that the key or the rules for batches
+    /// already cover. The fewer, the more users of one account share; a field the VMS's answer depends on must stay.
+    pub vary: Vec<HeaderName>,
+}
+
+/// What becomes of a batch request whose headers do not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Refused by the edge, as the VMS would.
+    Enforce,
+    /// Passed through uncached, and counted.
+    Forward,
+}
+
+/// One `[[invalidate]]`: a write that passes through and, answered 2xx, makes items stale.
+///
+/// No two rules name the same method and path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalidate {
+    /// At least one of POST, PUT, PATCH, DELETE, distinct. Default: all four.
+    pub methods: Vec<Method>,
+    /// Which paths; always given.
+    pub path: PathPattern,
+    /// What becomes stale; always given.
+    pub scope: Scopes,
+}
+
+/// What a write makes stale: at least one, and `all` alone, since it covers the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scopes {
+    /// All items of the user who wrote.
+    pub user: bool,
+    /// The item whose id stands at `{id}` in the path, for every user.
+    pub item: bool,
+    /// Everything.
+    pub all: bool,
+}
+
+/// `[cache]`: the memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Most bytes of items held, 1MiB to 1024GiB. Default 256MiB.
+    pub max_bytes: u64,
+}
+
+/// `[admin]`: the operators' listener, plain HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Never an address that `[server]` listens on. Port 0 lets the system choose. Default `127.0.0.1:9090`.
+    pub listen: SocketAddr,
+    /// Where the token came from; `None`, the default: none.
+    pub token_file: Option<PathBuf>,
+    /// The token that was in `token_file`. Without one, only /healthz, /readyz and /metrics are answered.
+    pub token: Option<Token>,
+}
+
+/// `[log]`: what is written, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least important level that is written. Default info.
+    pub level: tracing::Level,
+    /// Default text.
+    pub format: LogFormat,
+    /// Whether each request gets a line. Default true.
+    pub access: bool,
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Reads and checks the file at `path`, and the files it names.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let name = path.display().to_string();
+    let bytes = match material::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            return Err(ConfigError::whole_file(name, format!("the file {error}")));
+        }
+    };
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => Config::parse(text, &name),
+        Err(error) => Err(ConfigError::not_text(name, &bytes, error.valid_up_to())),
+    }
+}
+
+impl Config {
+    /// Checks `text` as if it were the file `name`, which only appears in errors. The files it names are read.
+    pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
+        file::read(text, name)
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            path: "/api/v1/intercom/shows".to_owned(),
+            ids: "ids".to_owned(),
+            id: "id".to_owned(),
+            max_ids: 25,
+            fresh: Duration::from_secs(30),
+            stale_while_revalidate: Duration::from_secs(300),
+            stale_if_error: Duration::from_secs(1800),
+            absent: Duration::from_secs(30),
+            jitter: 0.1,
+            order: Order::Auto,
+        }
+    }
+}

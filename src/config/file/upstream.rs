@@ -1,0 +1,236 @@
+//! `[upstream]`: how the VMS is reached.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::super::address::{CERTIFICATE_NAME, HOST, SERVER, reaches};
+use super::super::material::read_authorities;
+use super::super::section::{Kind, Section};
+use super::super::units::duration_text;
+use super::super::{Upstream, UpstreamTls};
+
+const SHORTEST: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+
+const CA: Kind<PathBuf> = Kind {
+    allowed: "a readable PEM file with at least one certificate, or \"\" for the system's authorities",
+    parse: |text| match read_authorities(Path::new(text)) {
+        Ok(_) => Ok(text.into()),
+        Err(error) => Err(error.to_string()),
+    },
+};
+
+/// `own` is what `[server]` listens on.
+pub(super) fn upstream(mut section: Section<'_>, own: &[SocketAddr]) -> Option<Upstream> {
+    let servers = section.required_list("servers", &SERVER);
+    let tls = tls(&mut section);
+    let host = section.optional_text("host", &HOST);
+    let connect_timeout =
+        section.duration("connect_timeout", Duration::from_secs(1), SHORTEST..=MINUTE);
+    let fetch_timeout = section.duration(
+        "fetch_timeout",
+        Duration::from_secs(5),
+        SHORTEST..=5 * MINUTE,
+    );
+    let idle_timeout = section.duration("idle_timeout", MINUTE, SHORTEST..=DAY);
+    let max_fetches = section.whole("max_fetches", 256, 1..=65_536);
+
+    for (index, server) in servers.iter().flatten().enumerate() {
+        if own.iter().any(|listener| reaches(server, *listener)) {
+            section.fault_item(
+                "servers",
+                index,
+                format!("{server} is the edge itself, which would ask itself without end"),
+                "an address of the VMS",
+            );
+        }
+    }
+    if let (Some(connect), Some(fetch)) = (connect_timeout, fetch_timeout)
+        && fetch < connect
+    {
+        let default = if section.given("fetch_timeout") {
+            ""
+        } else {
+            ", the default,"
+        };
+        let (connect, fetch) = (duration_text(connect), duration_text(fetch));
+        section.fault(
+            "fetch_timeout",
+            format!("{fetch}{default} is shorter than connect_timeout, so that one would never be reached"),
+            format!("{connect} or longer"),
+        );
+    }
+    section.finish();
+    Some(Upstream {
+        servers: servers?,
+        tls: tls?,
+        host: host?,
+        connect_timeout: connect_timeout?,
+        fetch_timeout: fetch_timeout?,
+        idle_timeout: idle_timeout?,
+        max_fetches: max_fetches?,
+    })
+}
+
+fn tls(section: &mut Section<'_>) -> Option<Option<UpstreamTls>> {
+    let tls = section.flag("tls", false);
+    if tls == Some(false) {
+        // Whoever sets one of these believes that the connection is protected.
+        for key in ["verify", "ca", "server_name"] {
+            section.idle(key, "tls = true");
+        }
+        return Some(None);
+    }
+    let verify = section.flag("verify", true);
+    let ca = section.optional_text("ca", &CA);
+    let server_name = section.optional_text("server_name", &CERTIFICATE_NAME);
+    if let (Some(false), Some(Some(_))) = (verify, &ca) {
+        section.fault(
+            "ca",
+            "has no effect with verify = false",
+            "only together with verify = true",
+        );
+    }
+    tls?;
+    Some(Some(UpstreamTls {
+        verify: verify?,
+        ca: ca?,
+        server_name: server_name?,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::tests::{accepted, refused};
+
+    const SERVERS: &str = "[upstream]\nservers = [\"vms.local:9000\"]\n";
+
+    #[test]
+    fn servers_are_required() {
+        let allowed = "allowed: a list of: HOST:PORT, such as 10.0.0.5:9000, [fd00::5]:9000 or vms.local:9000";
+        assert_eq!(
+            refused("\n[upstream]\nhost = \"vms.local\""),
+            format!("edge.toml:2: upstream.servers: is required; {allowed}")
+        );
+        assert_eq!(
+            refused("upstream = {}"),
+            format!("edge.toml:1: upstream.servers: is required; {allowed}")
+        );
+    }
+
+    #[test]
+    fn servers_are_hosts_with_ports_and_distinct() {
+        let allowed = "allowed: HOST:PORT, such as 10.0.0.5:9000, [fd00::5]:9000 or vms.local:9000";
+        assert_eq!(
+            refused(
+                "[upstream]\nservers = [\n\"vms.local\",\n\"vms.local:0\",\n\"http://vms.local:80\",\n\"a:1\",\n\"A:1\"\n]"
+            ),
+            format!(
+                "edge.toml:3: upstream.servers[0]: \"vms.local\" has no port; {allowed}\n\
+                 edge.toml:4: upstream.servers[1]: \"vms.local:0\" has a port out of the range 1 to 65535; {allowed}\n\
+                 edge.toml:5: upstream.servers[2]: \"http://vms.local:80\" has no port; {allowed}\n\
+                 edge.toml:7: upstream.servers[4]: \"A:1\" repeats upstream.servers[3]; allowed: each only once"
+            )
+        );
+        assert_eq!(
+            refused("[upstream]\nservers = []"),
+            "edge.toml:2: upstream.servers: the list is empty; \
+             allowed: at least one of: HOST:PORT, such as 10.0.0.5:9000, [fd00::5]:9000 or vms.local:9000"
+        );
+    }
+
+    #[test]
+    fn the_edge_does_not_ask_itself() {
+        assert_eq!(
+            refused("[upstream]\nservers = [\"127.0.0.1:8080\"]"),
+            "edge.toml:2: upstream.servers[0]: 127.0.0.1:8080 is the edge itself, which would ask itself without end; \
+             allowed: an address of the VMS"
+        );
+    }
+
+    #[test]
+    fn timeouts_and_fetches_have_limits() {
+        let text = "connect_timeout = \"61s\"\nfetch_timeout = \"0s\"\nidle_timeout = \"2d\"\nmax_fetches = 0\n";
+        assert_eq!(
+            refused(&format!("{SERVERS}{text}")),
+            "edge.toml:3: upstream.connect_timeout: 61s is out of range; allowed: 1ms to 1m\n\
+             edge.toml:4: upstream.fetch_timeout: 0s is out of range; allowed: 1ms to 5m\n\
+             edge.toml:5: upstream.idle_timeout: 2d is out of range; allowed: 1ms to 1d\n\
+             edge.toml:6: upstream.max_fetches: 0 is out of range; allowed: a whole number, 1 to 65536"
+        );
+    }
+
+    #[test]
+    fn a_fetch_has_at_least_the_time_to_connect() {
+        assert_eq!(
+            refused(&format!(
+                "{SERVERS}connect_timeout = \"3s\"\nfetch_timeout = \"2s\""
+            )),
+            "edge.toml:4: upstream.fetch_timeout: 2s is shorter than connect_timeout, so that one would never be \
+             reached; allowed: 3s or longer"
+        );
+        assert_eq!(
+            refused(&format!("{SERVERS}connect_timeout = \"10s\"")),
+            "edge.toml:1: upstream.fetch_timeout: 5s, the default, is shorter than connect_timeout, so that one would \
+             never be reached; allowed: 10s or longer"
+        );
+    }
+
+    #[test]
+    fn options_of_tls_need_tls() {
+        assert_eq!(
+            refused(&format!(
+                "{SERVERS}verify = true\nca = \"ca.pem\"\nserver_name = \"vms.local\""
+            )),
+            "edge.toml:3: upstream.verify: has no effect without tls = true; allowed: only together with tls = true\n\
+             edge.toml:4: upstream.ca: has no effect without tls = true; allowed: only together with tls = true\n\
+             edge.toml:5: upstream.server_name: has no effect without tls = true; allowed: only together with tls = true"
+        );
+    }
+
+    #[test]
+    fn an_authority_must_be_readable_and_a_certificate() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        let text = format!("{SERVERS}tls = true\nca = '{}'", path.display());
+        let allowed = "allowed: a readable PEM file with at least one certificate, or \"\" for the system's authorities";
+        assert_eq!(
+            refused(&text),
+            format!(
+                "edge.toml:4: upstream.ca: {path:?} cannot be read: No such file or directory (os error 2); {allowed}"
+            )
+        );
+        std::fs::write(&path, "hello").unwrap();
+        assert_eq!(
+            refused(&text),
+            format!("edge.toml:4: upstream.ca: {path:?} holds no PEM certificate; {allowed}")
+        );
+
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["vms.local".to_owned()]).unwrap();
+        std::fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
+        let tls = accepted(&text).upstream.tls.expect("TLS");
+        assert_eq!(tls.ca.as_deref(), Some(path.as_path()));
+        assert!(tls.verify);
+
+        assert_eq!(
+            refused(&format!("{text}\nverify = false")),
+            "edge.toml:4: upstream.ca: has no effect with verify = false; allowed: only together with verify = true"
+        );
+    }
+
+    #[test]
+    fn names_are_checked_where_they_are_given() {
+        assert_eq!(
+            refused(&format!(
+                "{SERVERS}tls = true\nserver_name = \"https://vms\"\nhost = \"vms local\""
+            )),
+            "edge.toml:4: upstream.server_name: \"https://vms\" has no valid host name; \
+             allowed: a DNS name or an IP address, such as vms.local, or \"\" for the server's own host\n\
+             edge.toml:5: upstream.host: \"vms local\" has no valid host name; \
+             allowed: HOST or HOST:PORT, such as vms.local, or \"\" for the client's own"
+        );
+    }
+}

@@ -1,0 +1,38 @@
+//! The words of the file that stand for one of a few values: one table for reading and for printing.
+
+use tracing::Level;
+
+use super::{Check, LogFormat, Order};
+
+/// `batch.order`.
+pub(super) const ORDERS: &[(&str, Order)] = &[
+    ("auto", Order::Auto),
+    ("id", Order::Id),
+    ("request", Order::Request),
+];
+
+/// `headers.check`.
+pub(super) const CHECKS: &[(&str, Check)] =
+    &[("enforce", Check::Enforce), ("forward", Check::Forward)];
+
+/// `log.level`.
+pub(super) const LEVELS: &[(&str, Level)] = &[
+    ("trace", Level::TRACE),
+    ("debug", Level::DEBUG),
+    ("info", Level::INFO),
+    ("warn", Level::WARN),
+    ("error", Level::ERROR),
+];
+
+/// `log.format`.
+pub(super) const FORMATS: &[(&str, LogFormat)] =
+    &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+/// The word for `value`.
+pub(super) fn name_of<T: PartialEq>(table: &[(&'static str, T)], value: &T) -> &'static str {
+    table
+        .iter()
+        .find(|(_, other)| other == value)
+        .map(|(name, _)| *name)
+        .expect("every value has its word in the table")
+}

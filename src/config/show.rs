@@ -1,0 +1,371 @@
+//! The configuration in effect, as a file that would bring it about.
+//!
+//! What is printed is what is used: the defaults filled in, 0 threads turned into a number. Reading it again gives the
+//! same [`Config`], as long as the files it names stay as they are. A token is never printed.
+
+use std::fmt::{Display, Write};
+use std::path::Path;
+
+use toml::Value;
+
+use super::names::{CHECKS, FORMATS, LEVELS, ORDERS, name_of};
+use super::units::{duration_text, size_text};
+use super::{Admin, Batch, Config, Invalidate, Scopes, Upstream};
+
+impl Config {
+    /// The configuration in effect as TOML, in the file's own spelling and order, secrets masked.
+    pub fn effective(&self) -> String {
+        let mut page = Page::default();
+        page.table("[server]");
+        page.key("listen", list(&self.server.listen));
+        page.key("threads", self.server.threads);
+        page.key("grace", quote(duration_text(self.server.grace)));
+        page.key("trusted_proxies", list(&self.server.trusted_proxies));
+        upstream(&mut page, &self.upstream);
+        for each in &self.batches {
+            batch(&mut page, each);
+        }
+        page.table("[headers]");
+        page.key("check", quote(name_of(CHECKS, &self.headers.check)));
+        page.key("clients", list(&self.headers.clients));
+        page.key("vary", list(&self.headers.vary));
+        for each in &self.invalidate {
+            invalidate(&mut page, each);
+        }
+        page.table("[cache]");
+        page.key("max_bytes", quote(size_text(self.cache.max_bytes)));
+        admin(&mut page, &self.admin);
+        page.table("[log]");
+        page.key("level", quote(name_of(LEVELS, &self.log.level)));
+        page.key("format", quote(name_of(FORMATS, &self.log.format)));
+        page.key("access", self.log.access);
+        page.text
+    }
+}
+
+fn upstream(page: &mut Page, upstream: &Upstream) {
+    page.table("[upstream]");
+    page.key("servers", list(&upstream.servers));
+    page.key("tls", upstream.tls.is_some());
+    if let Some(tls) = &upstream.tls {
+        page.key("verify", tls.verify);
+        page.key("ca", path_or_empty(tls.ca.as_deref()));
+        page.key(
+            "server_name",
+            quote(tls.server_name.as_deref().unwrap_or_default()),
+        );
+    }
+    let host = upstream
+        .host
+        .as_ref()
+        .map_or(&[][..], |host| host.as_bytes());
+    page.key("host", quote(String::from_utf8_lossy(host)));
+    page.key(
+        "connect_timeout",
+        quote(duration_text(upstream.connect_timeout)),
+    );
+    page.key(
+        "fetch_timeout",
+        quote(duration_text(upstream.fetch_timeout)),
+    );
+    page.key("idle_timeout", quote(duration_text(upstream.idle_timeout)));
+    page.key("max_fetches", upstream.max_fetches);
+}
+
+fn batch(page: &mut Page, batch: &Batch) {
+    page.table("[[batch]]");
+    page.key("path", quote(&batch.path));
+    page.key("ids", quote(&batch.ids));
+    page.key("id", quote(&batch.id));
+    page.key("max_ids", batch.max_ids);
+    page.key("fresh", quote(duration_text(batch.fresh)));
+    page.key(
+        "stale_while_revalidate",
+        quote(duration_text(batch.stale_while_revalidate)),
+    );
+    page.key("stale_if_error", quote(duration_text(batch.stale_if_error)));
+    page.key("absent", quote(duration_text(batch.absent)));
+    page.key("jitter", Value::Float(batch.jitter));
+    page.key("order", quote(name_of(ORDERS, &batch.order)));
+}
+
+fn invalidate(page: &mut Page, rule: &Invalidate) {
+    let Scopes { user, item, all } = rule.scope;
+    let scopes = [(user, "user"), (item, "item"), (all, "all")];
+    let scopes = scopes
+        .iter()
+        .filter(|(given, _)| *given)
+        .map(|(_, name)| name);
+    page.table("[[invalidate]]");
+    page.key("methods", list(&rule.methods));
+    page.key("path", quote(&rule.path));
+    page.key("scope", list(scopes));
+}
+
+fn admin(page: &mut Page, admin: &Admin) {
+    page.table("[admin]");
+    page.key("listen", quote(admin.listen));
+    page.key("token_file", path_or_empty(admin.token_file.as_deref()));
+    if let Some(token) = &admin.token {
+        page.line(format_args!("# token: {token}"));
+    }
+}
+
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn table(&mut self, header: &str) {
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        self.line(header);
+    }
+
+    fn key(&mut self, key: &str, value: impl Display) {
+        self.line(format_args!("{key} = {value}"));
+    }
+
+    fn line(&mut self, line: impl Display) {
+        writeln!(self.text, "{line}").expect("writing to a String does not fail");
+    }
+}
+
+fn quote(value: impl Display) -> Value {
+    Value::String(value.to_string())
+}
+
+fn list<T: Display>(items: impl IntoIterator<Item = T>) -> Value {
+    Value::Array(items.into_iter().map(quote).collect())
+}
+
+fn path_or_empty(path: Option<&Path>) -> Value {
+    quote(path.unwrap_or(Path::new("")).display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::collection::btree_set;
+    use proptest::prelude::*;
+    use proptest::sample::{select, subsequence};
+
+    use super::super::tests::accepted;
+    use super::super::{Check, LogFormat, Order, PathPattern, Segment, UpstreamTls};
+    use super::*;
+
+    #[test]
+    fn the_default_configuration_is_shown_as_the_file_spells_it() {
+        let shown = accepted("[server]\nthreads = 4").effective();
+        assert_eq!(
+            shown,
+            r#"[server]
+listen = ["0.0.0.0:8080"]
+threads = 4
+grace = "30s"
+trusted_proxies = []
+
+[upstream]
+servers = ["127.0.0.1:9000"]
+tls = false
+host = ""
+connect_timeout = "1s"
+fetch_timeout = "5s"
+idle_timeout = "1m"
+max_fetches = 256
+
+[[batch]]
+path = "/api/v1/intercom/shows"
+ids = "ids"
+id = "id"
+max_ids = 25
+fresh = "30s"
+stale_while_revalidate = "5m"
+stale_if_error = "30m"
+absent = "30s"
+jitter = 0.1
+order = "auto"
+
+[headers]
+check = "enforce"
+clients = ["ios-cctv", "android-cctv", "thick-legal", "web", "ios", "android"]
+vary = ["x-uuid", "x-client", "x-version", "hl", "accept-language", "origin"]
+
+[cache]
+max_bytes = "256MiB"
+
+[admin]
+listen = "127.0.0.1:9090"
+token_file = ""
+
+[log]
+level = "info"
+format = "text"
+access = true
+"#
+        );
+    }
+
+    #[test]
+    fn a_token_is_masked() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        std::fs::write(&path, "correct-horse-battery").unwrap();
+        let config = accepted(&format!("[admin]\ntoken_file = '{}'", path.display()));
+        let shown = config.effective();
+        assert!(shown.contains("# token: ********\n"), "{shown}");
+        assert!(
+            !shown.contains("correct-horse") && !format!("{config:?}").contains("correct-horse")
+        );
+        assert_eq!(Config::parse(&shown, "shown"), Ok(config));
+    }
+
+    fn duration(least_ms: u64, most_ms: u64) -> impl Strategy<Value = Duration> {
+        (least_ms..=most_ms).prop_map(Duration::from_millis)
+    }
+
+    fn any_batch() -> impl Strategy<Value = Batch> {
+        let words = ("[A-Za-z0-9_-]{1,8}", "[A-Za-z0-9_-]{1,8}", 1..=1_000_usize);
+        let ages = (
+            duration(0, 86_400_000),
+            duration(0, 86_400_000),
+            duration(0, 500_000_000),
+        );
+        let rest = (
+            duration(0, 86_400_000),
+            0.0..=0.5,
+            select(vec![Order::Auto, Order::Id, Order::Request]),
+        );
+        (words, ages, rest).prop_map(
+            |((ids, id, max_ids), (fresh, stale, more), (absent, jitter, order))| Batch {
+                path: String::new(),
+                ids: format!("x{ids}"),
+                id,
+                max_ids,
+                fresh,
+                stale_while_revalidate: stale,
+                stale_if_error: stale + more,
+                absent,
+                jitter,
+                order,
+            },
+        )
+    }
+
+    fn any_batches() -> impl Strategy<Value = Vec<Batch>> {
+        let paths = btree_set("/[!\"$-)+->@-z|~]{0,12}", 1..4);
+        (paths, prop::collection::vec(any_batch(), 3)).prop_map(|(paths, mut batches)| {
+            batches.truncate(paths.len());
+            for (batch, path) in batches.iter_mut().zip(paths) {
+                batch.path = path;
+            }
+            batches
+        })
+    }
+
+    fn any_upstream() -> impl Strategy<Value = Upstream> {
+        let tls = (any::<bool>(), proptest::option::of("[a-z]{1,8}\\.local")).prop_map(
+            |(verify, server_name)| UpstreamTls {
+                verify,
+                ca: None,
+                server_name,
+            },
+        );
+        let servers = btree_set(
+            (
+                "[a-z]{1,8}\\.local|10\\.0\\.0\\.[1-9]|fd00::[1-9]",
+                1..u16::MAX,
+            ),
+            1..4,
+        );
+        let times = (
+            duration(1, 60_000),
+            duration(0, 240_000),
+            duration(1, 86_400_000),
+        );
+        let host = proptest::option::of("[a-z]{1,8}(:80)?");
+        (
+            servers,
+            proptest::option::of(tls),
+            host,
+            times,
+            1..65_537_usize,
+        )
+            .prop_map(|(servers, tls, host, (connect, more, idle), max_fetches)| {
+                Upstream {
+                    servers: servers
+                        .into_iter()
+                        .map(|(host, port)| super::super::ServerName { host, port })
+                        .collect(),
+                    tls,
+                    host: host.map(|host| host.parse().unwrap()),
+                    connect_timeout: connect,
+                    fetch_timeout: connect + more,
+                    idle_timeout: idle,
+                    max_fetches,
+                }
+            })
+    }
+
+    fn any_invalidate() -> impl Strategy<Value = Vec<Invalidate>> {
+        let methods = subsequence(vec!["POST", "PUT", "PATCH", "DELETE"], 1..=4);
+        let rule = (methods, "[a-z]{1,8}", any::<bool>(), 0..4_u8);
+        prop::collection::vec(rule, 0..4).prop_map(|rules| {
+            let rules = rules.into_iter().enumerate();
+            rules
+                .map(|(index, (methods, literal, rest, scope))| {
+                    let mut segments = vec![
+                        Segment::Literal(format!("{literal}{index}")),
+                        Segment::Name("id".to_owned()),
+                    ];
+                    segments.extend(rest.then_some(Segment::Rest));
+                    Invalidate {
+                        methods: methods.iter().map(|name| name.parse().unwrap()).collect(),
+                        path: PathPattern { segments },
+                        scope: Scopes {
+                            user: scope == 1 || scope == 3,
+                            item: scope == 2 || scope == 3,
+                            all: scope == 0,
+                        },
+                    }
+                })
+                .collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_read_back_the_same(
+            upstream in any_upstream(),
+            batches in any_batches(),
+            invalidate in any_invalidate(),
+            threads in 1..=1_024_usize,
+            max_bytes in 1_048_576..=(1_u64 << 40),
+            clients in btree_set("[!-~]{1,8}", 1..4),
+            fields in btree_set("x-[a-z0-9]{1,8}", 0..4),
+            networks in btree_set(0..=255_u8, 0..3),
+            port in 0..8_000_u16,
+            words in any::<(bool, bool, bool)>(),
+        ) {
+            let mut config = accepted("");
+            config.server.threads = threads;
+            config.server.listen = vec![([127, 0, 0, 1], port).into(), "[::]:9999".parse().unwrap()];
+            config.server.trusted_proxies =
+                networks.into_iter().map(|n| format!("10.{n}.0.0/16").parse().unwrap()).collect();
+            config.upstream = upstream;
+            config.batches = batches;
+            config.invalidate = invalidate;
+            config.cache.max_bytes = max_bytes;
+            config.headers.clients = clients.into_iter().collect();
+            config.headers.vary = fields.into_iter().map(|name| name.parse().unwrap()).collect();
+            config.headers.check = if words.0 { Check::Enforce } else { Check::Forward };
+            config.log.format = if words.1 { LogFormat::Text } else { LogFormat::Json };
+            config.log.access = words.2;
+            let shown = config.effective();
+            prop_assert_eq!(Config::parse(&shown, "shown").map_err(|error| error.to_string()), Ok(config), "{}", shown);
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! Pingora's phases. The only file that implements `ProxyHttp`.
+//!
+//! A request on a batch path is answered in `request_filter`; every other one, and each batch that the edge declines,
+//! goes through Pingora's own proxying, streamed both ways. Whatever phase ends a request, `logging` counts it and
+//! writes its access line.
+
+mod access;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use http::{Method, StatusCode};
+use ipnet::IpNet;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use prometheus::IntGauge;
+
+use crate::batch::fill::Filler;
+use crate::batch::{Asked, BatchEndpoint, Outcome, Reply};
+use crate::config;
+use crate::ops::metrics::BatchResult;
+use crate::origin::forward::{self, Peer};
+use crate::reply::cache_status::CacheStatus;
+use crate::reply::error::EdgeError;
+use crate::request::checks::Refusal;
+use crate::request::decline::Bypass;
+use crate::request::key::KeyMaker;
+use crate::request::{self, BatchRequest, Body, Checked, Declined, Endpoint, MAX_BODY_BYTES};
+
+/// How long a client's unused connection is kept, in seconds: longer than the idle timeout of the balancers that stand
+/// before it (Traefik 90, nginx 60), so that it is they who close.
+const KEEP_ALIVE_SECONDS: u64 = 120;
+
+/// The proxy: batches answered, all else passed through.
+pub struct EdgeProxy {
+    endpoints: Vec<Arc<BatchEndpoint>>,
+    filler: Arc<Filler>,
+    keys: KeyMaker,
+    headers: config::Headers,
+    trusted_proxies: Vec<IpNet>,
+    idle_timeout: Duration,
+    log_access: bool,
+}
+
+/// What is known of one request, from phase to phase.
+pub struct RequestContext {
+    started: Instant,
+    peer: Peer,
+    /// What became of a request on a batch path; `None` on any other.
+    batch: Option<BatchResult>,
+    bypass: Option<Bypass>,
+    /// When the VMS was asked, and how long until its header came.
+    asked_upstream: Option<Instant>,
+    upstream: Option<Duration>,
+    connections_tried: usize,
+    retried: bool,
+    _in_flight: InFlight,
+}
+
+/// Counts a request for as long as it lives.
+struct InFlight(IntGauge);
+
+impl InFlight {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What the edge does with a request on a batch path.
+enum Verdict {
+    Reply(Reply),
+    Refuse(Refusal),
+    PassThrough(Bypass),
+}
+
+impl EdgeProxy {
+    /// The proxy of `config`, working with `filler`.
+    pub fn new(config: &config::Config, filler: Arc<Filler>, keys: KeyMaker) -> Self {
+        let endpoint = |batch| Arc::new(BatchEndpoint::new(batch, &config.headers.vary));
+        Self {
+            endpoints: config.batches.iter().map(endpoint).collect(),
+            filler,
+            keys,
+            headers: config.headers.clone(),
+            trusted_proxies: config.server.trusted_proxies.clone(),
+            idle_timeout: config.upstream.idle_timeout,
+            log_access: config.log.access,
+        }
+    }
+
+    /// The endpoint whose path is, byte for byte, that of the request.
+    fn endpoint(&self, request: &RequestHeader) -> Option<&Arc<BatchEndpoint>> {
+        let path = request::path(request);
+        self.endpoints
+            .iter()
+            .find(|endpoint| endpoint.config.path.as_bytes() == path)
+    }
+
+    async fn judge(
+        &self,
+        session: &mut Session,
+        endpoint: &Arc<BatchEndpoint>,
+        peer: Peer,
+    ) -> Result<Verdict> {
+        let checked = match request::examine(session.req_header(), &self.headers) {
+            Ok(checked) => checked,
+            Err(Declined::Refused(refusal)) => return Ok(Verdict::Refuse(refusal)),
+            Err(Declined::Bypass(reason)) => return Ok(Verdict::PassThrough(reason)),
+        };
+        let Some(body) = read_body(session, &checked).await? else {
+            return Ok(Verdict::Refuse(Refusal::BodyTooLarge));
+        };
+        let keyed = endpoint.vary();
+        let batch =
+            match self.understand(session.req_header(), &body, checked, endpoint, &keyed, peer) {
+                Ok(batch) => batch,
+                Err(reason) => return Ok(Verdict::PassThrough(reason)),
+            };
+        let asked = Asked {
+            batch,
+            keyed,
+            request: session.req_header(),
+            body,
+            peer,
+        };
+        Ok(match endpoint.answer(&self.filler, asked).await {
+            Outcome::Reply(reply) => Verdict::Reply(reply),
+            Outcome::PassThrough(reason) => Verdict::PassThrough(reason),
+        })
+    }
+
+    fn understand(
+        &self,
+        request: &RequestHeader,
+        body: &[u8],
+        checked: Checked,
+        endpoint: &BatchEndpoint,
+        keyed: &[http::HeaderName],
+        peer: Peer,
+    ) -> Result<BatchRequest, Bypass> {
+        let endpoint = Endpoint {
+            batch: &endpoint.config,
+            vary: keyed,
+            peer_is_trusted: peer.is_trusted,
+        };
+        checked.read(request, body, &endpoint, &self.keys)
+    }
+}
+
+/// Reads the body that a batch announces; `None` if it is too large.
+///
+/// Pingora keeps what is read, so that the request can still be passed on.
+async fn read_body(session: &mut Session, checked: &Checked) -> Result<Option<Bytes>> {
+    match checked.body() {
+        Body::Empty => return Ok(Some(Bytes::new())),
+        Body::TooLarge => return Ok(None),
+        Body::Json => {}
+    }
+    session.enable_retry_buffering();
+    let mut body = BytesMut::new();
+    while let Some(chunk) = session
+        .read_request_body()
+        .await
+        .map_err(Error::into_down)?
+    {
+        if body.len() + chunk.len() > MAX_BODY_BYTES {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body.freeze()))
+}
+
+async fn write(session: &mut Session, header: Box<ResponseHeader>, body: Bytes) -> Result<()> {
+    let has_body = !matches!(header.status.as_u16(), 204 | 304);
+    session.write_response_header(header, !has_body).await?;
+    if has_body {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+async fn write_error(session: &mut Session, error: &EdgeError) -> Result<()> {
+    let body = error.body();
+    write(session, error.header(body.len()), body).await
+}
+
+#[async_trait]
+impl ProxyHttp for EdgeProxy {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext {
+            started: Instant::now(),
+            peer: Peer::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), &[]),
+            batch: None,
+            bypass: None,
+            asked_upstream: None,
+            upstream: None,
+            connections_tried: 0,
+            retried: false,
+            _in_flight: InFlight::new(self.filler.metrics.in_flight()),
+        }
+    }
+
+    fn init_downstream_modules(&self, _: &mut pingora_core::modules::http::HttpModules) {
+        // None: the compression module, Pingora's only default, would change what passes through.
+    }
+
+    async fn early_request_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        // Pingora keeps an idle connection for ever; one that the client wants closed stays so.
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(KEEP_ALIVE_SECONDS));
+        }
+        session.set_read_timeout(Some(self.idle_timeout));
+        session.set_write_timeout(Some(self.idle_timeout));
+        if let Some(address) = session.client_addr().and_then(|address| address.as_inet()) {
+            ctx.peer = Peer::new(address.ip(), &self.trusted_proxies);
+        }
+        Ok(())
+    }
+
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<bool> {
+        let Some(endpoint) = self.endpoint(session.req_header()) else {
+            return Ok(false);
+        };
+        let metrics = &self.filler.metrics;
+        match self.judge(session, endpoint, ctx.peer).await? {
+            Verdict::PassThrough(reason) => {
+                metrics.bypass(reason);
+                ctx.batch = Some(BatchResult::Bypass);
+                ctx.bypass = Some(reason);
+                Ok(false)
+            }
+            Verdict::Refuse(refusal) => {
+                metrics.batch(BatchResult::Rejected);
+                ctx.batch = Some(BatchResult::Rejected);
+                if refusal == Refusal::BodyTooLarge {
+                    // What the client still sends would have to be read to its end.
+                    session.set_keepalive(None);
+                }
+                write_error(session, &EdgeError::Refused(refusal)).await?;
+                Ok(true)
+            }
+            Verdict::Reply(reply) => {
+                metrics.batch(reply.result);
+                ctx.batch = Some(reply.result);
+                ctx.upstream = reply.upstream;
+                write(session, reply.header, reply.body).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<Box<HttpPeer>> {
+        ctx.connections_tried += 1;
+        ctx.asked_upstream = Some(Instant::now());
+        // A WebSocket may be silent for as long as both ends like.
+        let idle_timeout = (!session.is_upgrade_req()).then_some(self.idle_timeout);
+        Ok(Box::new(self.filler.servers.next_peer(idle_timeout)))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        forward::describe_hop(request, ctx.peer, self.filler.host.as_ref())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            session.set_read_timeout(None);
+        } else if response.status.is_informational() {
+            return Ok(());
+        }
+        ctx.upstream = ctx.asked_upstream.map(|asked| asked.elapsed());
+        if let Some(reason) = ctx.bypass {
+            response.append_header("Cache-Status", CacheStatus::Bypass(reason).to_field())?;
+        }
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut RequestContext,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        // Nothing was sent yet, so any request may go to the next server.
+        error.set_retry(ctx.connections_tried < self.filler.servers.count());
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut RequestContext,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("Peer: {peer}"));
+        // A pooled connection that the VMS had closed: the request is said once more, if saying it twice is harmless.
+        let may_repeat = client_reused
+            && !ctx.retried
+            && matches!(session.req_header().method, Method::GET | Method::HEAD)
+            && session.response_written().is_none()
+            && !session.retry_buffer_truncated()
+            && *error.esource() == ErrorSource::Upstream
+            && matches!(
+                error.etype(),
+                ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
+            );
+        ctx.retried |= may_repeat;
+        error.set_retry(may_repeat);
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        _ctx: &mut RequestContext,
+    ) -> FailToProxy {
+        let answer = edge_error(error);
+        let begun = session
+            .response_written()
+            .is_some_and(|header| !header.status.is_informational());
+        let error_code = match answer {
+            Some(answer) if !begun => {
+                session.set_keepalive(None);
+                // The client may be gone; the access line tells.
+                let _ = write_error(session, &answer).await;
+                answer.status()
+            }
+            _ => 0,
+        };
+        FailToProxy {
+            error_code,
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(
+        &self,
+        session: &mut Session,
+        error: Option<&Error>,
+        ctx: &mut RequestContext,
+    ) {
+        access::record(self, session, error, ctx);
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &RequestContext, _: &Error) -> bool {
+        true
+    }
+}
+
+/// What a client is told of a failure; `None` if there is nobody to tell.
+fn edge_error(error: &Error) -> Option<EdgeError> {
+    let timed_out = matches!(
+        error.etype(),
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout
+    );
+    match error.esource() {
+        ErrorSource::Upstream if timed_out => Some(EdgeError::GatewayTimeout),
+        ErrorSource::Upstream => Some(EdgeError::BadGateway),
+        ErrorSource::Downstream if timed_out => Some(EdgeError::RequestTimeout),
+        ErrorSource::Downstream => match error.etype() {
+            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed => None,
+            _ => Some(EdgeError::BadRequest),
+        },
+        ErrorSource::Internal | ErrorSource::Unset => Some(EdgeError::Internal),
+    }
+}

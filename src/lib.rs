@@ -1,0 +1,31 @@
+//! vms-edge: a caching edge proxy in front of a video management system.
+//!
+//! Mobile widgets ask the VMS for up to 25 intercoms at once. The edge answers what it knows from memory, asks the VMS
+//! only for the ids it does not know, and puts the answer together so that no widget can tell. Every other request
+//! passes through untouched.
+//!
+//! # The way of a request
+//!
+//! [`edge`] receives it. [`request`] finds out whether it is a batch, and whose. [`batch`] tells the story: [`cache`]
+//! says what is known, [`origin`] asks the VMS for the rest, [`reply`] puts the answer together. [`app`] builds all of
+//! them from a [`config`], [`ops`] shows operators what happens, and [`demo`] holds a small VMS to try it on.
+//!
+//! Imports run one way: `request` < `cache` < `origin` < `reply` < `batch` < `edge` < `app`. Parts that decide are pure
+//! functions of their input and a given time; parts that do I/O are thin.
+//!
+//! # What always holds
+//!
+//! - Items are stored and found under a [`Key`](request::key::Key) only, and a key can be made only from a request that
+//!   was checked. Serving one user's item to another does not compile.
+//! - What the edge does not fully understand goes to the VMS as it came, and is not stored.
+//! - An answer is made of the bytes the VMS sent, is complete, or is the VMS's own.
+
+pub mod app;
+pub mod batch;
+pub mod cache;
+pub mod config;
+pub mod edge;
+pub mod ops;
+pub mod origin;
+pub mod reply;
+pub mod request;

@@ -1,0 +1,5 @@
+//! What operators see: metrics, logs, and the admin listener.
+
+pub mod admin;
+pub mod log;
+pub mod metrics;

@@ -1,0 +1,63 @@
+//! Logs: lines to stderr, written by a thread of their own, so that a slow reader slows no request.
+//!
+//! The edge's own events follow `log.level`. Of the libraries only warnings are let through, whatever the level: what
+//! they say in detail quotes request headers, and so could hold a token.
+
+use std::io;
+
+use tracing::Level;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Layer, fmt};
+
+use crate::config::{Log, LogFormat};
+
+/// The target of access lines.
+pub const ACCESS: &str = "vms_edge::access";
+
+/// Keeps the log's thread alive; what is still to be written is written when it is dropped.
+#[must_use = "dropping it ends the log"]
+pub struct LogGuard {
+    _worker: WorkerGuard,
+    dropped: ErrorCounter,
+}
+
+impl LogGuard {
+    /// Counts lines that were dropped because stderr was too slow.
+    pub fn dropped(&self) -> ErrorCounter {
+        self.dropped.clone()
+    }
+}
+
+/// Starts logging for the whole process.
+///
+/// # Errors
+///
+/// When logging was started before.
+pub fn start(log: &Log) -> Result<LogGuard, TryInitError> {
+    let (writer, worker) = NonBlockingBuilder::default()
+        .thread_name("vms-edge-log")
+        .finish(io::stderr());
+    let dropped = writer.error_counter();
+    let lines = fmt::layer().with_writer(writer).with_ansi(false);
+    let filter = filter(log.level);
+    let layer = match log.format {
+        LogFormat::Text => lines.with_filter(filter).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
+    };
+    tracing_subscriber::registry().with(layer).try_init()?;
+    Ok(LogGuard {
+        _worker: worker,
+        dropped,
+    })
+}
+
+fn filter(level: Level) -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::WARN.min(LevelFilter::from_level(level)))
+        .with_target("vms_edge", level)
+        // Says again, request by request, what the access line and the edge's own warnings say.
+        .with_target("pingora_proxy", LevelFilter::OFF)
+}

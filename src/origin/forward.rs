@@ -1,0 +1,219 @@
+//! The request header on its way to the VMS: what is taken off, what is added, and whom to believe.
+//!
+//! The rules are DESIGN's "Headers towards the VMS": the client's own header less hop-by-hop fields; what an untrusted
+//! peer says of earlier hops is dropped, and what the edge itself saw is added.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use ipnet::IpNet;
+use pingora_http::{RequestHeader, ResponseHeader};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Fields that are of one connection only (RFC 9110, 7.6.1).
+const HOP_BY_HOP: [HeaderName; 10] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// The client's side of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Address of the connection.
+    pub address: IpAddr,
+    /// Whether what it says of earlier hops is believed.
+    pub is_trusted: bool,
+}
+
+impl Peer {
+    /// A peer at `address`, believed if that is in one of the `trusted` networks.
+    pub fn new(address: IpAddr, trusted: &[IpNet]) -> Self {
+        // A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d.
+        let address = address.to_canonical();
+        Self {
+            address,
+            is_trusted: trusted.iter().any(|network| network.contains(&address)),
+        }
+    }
+}
+
+/// Sets what the edge says of the client's hop, and the configured `Host`.
+///
+/// # Errors
+///
+/// Never for a header that came over the wire; the signature is Pingora's.
+pub fn describe_hop(
+    request: &mut RequestHeader,
+    peer: Peer,
+    host: Option<&HeaderValue>,
+) -> pingora_core::Result<()> {
+    if !peer.is_trusted {
+        drop_forwarding(request);
+    }
+    let client = peer.address.to_string();
+    let earlier = joined(&request.headers, &X_FORWARDED_FOR);
+    let hops = match earlier.as_deref() {
+        Some(earlier) => [earlier, b", ", client.as_bytes()].concat(),
+        None => client.into_bytes(),
+    };
+    request.insert_header("X-Forwarded-For", hops)?;
+    if !request.headers.contains_key(X_FORWARDED_PROTO) {
+        request.insert_header("X-Forwarded-Proto", "http")?;
+    }
+    if !request.headers.contains_key(X_FORWARDED_HOST)
+        && let Some(asked) = request.headers.get(header::HOST).cloned()
+    {
+        request.insert_header("X-Forwarded-Host", asked)?;
+    }
+    if let Some(host) = host {
+        request.insert_header("Host", host.clone())?;
+    }
+    Ok(())
+}
+
+/// Takes off what belongs to the client's connection, for a request that the edge sends by itself.
+pub fn drop_hop_by_hop(request: &mut RequestHeader) {
+    for name in hop_by_hop(&request.headers) {
+        request.remove_header(&name);
+    }
+}
+
+/// Takes off what belongs to the VMS's connection, from an answer that the edge frames anew.
+pub fn drop_response_hop_by_hop(response: &mut ResponseHeader) {
+    for name in hop_by_hop(&response.headers) {
+        response.remove_header(&name);
+    }
+}
+
+/// Names of the fields of one connection, those that `Connection` names among them.
+fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
+    let nominated = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|field| field.as_bytes().split(|&byte| byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+    nominated.chain(HOP_BY_HOP).collect()
+}
+
+fn drop_forwarding(request: &mut RequestHeader) {
+    let dropped: Vec<HeaderName> = request
+        .headers
+        .keys()
+        .filter(|name| *name == header::FORWARDED || name.as_str().starts_with("x-forwarded-"))
+        .cloned()
+        .collect();
+    for name in &dropped {
+        request.remove_header(name);
+    }
+}
+
+/// All lines of a list field as one.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let lines: Vec<&[u8]> = headers
+        .get_all(name)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    (!lines.is_empty()).then(|| lines.join(&b", "[..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(
+        fields: &[(&'static str, &str)],
+        trusted: &str,
+        host: Option<&str>,
+    ) -> RequestHeader {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in fields {
+            request.append_header(*name, *value).unwrap();
+        }
+        let peer = Peer::new(
+            "::ffff:10.0.0.9".parse().unwrap(),
+            &[trusted.parse().unwrap()],
+        );
+        let host = host.map(|host| host.parse().unwrap());
+        describe_hop(&mut request, peer, host.as_ref()).unwrap();
+        request
+    }
+
+    fn lines<'a>(request: &'a RequestHeader, name: &str) -> Vec<&'a str> {
+        request
+            .headers
+            .get_all(name)
+            .iter()
+            .map(|v| v.to_str().unwrap())
+            .collect()
+    }
+
+    const SAID: [(&str, &str); 6] = [
+        ("Host", "vms.local"),
+        ("X-Forwarded-For", "1.1.1.1"),
+        ("X-Forwarded-For", "2.2.2.2"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Prefix", "/evil"),
+        ("Forwarded", "for=1.1.1.1"),
+    ];
+
+    #[test]
+    fn an_untrusted_peers_word_is_replaced() {
+        let request = described(&SAID, "192.0.2.0/24", None);
+        assert_eq!(lines(&request, "x-forwarded-for"), ["10.0.0.9"]);
+        assert_eq!(lines(&request, "x-forwarded-proto"), ["http"]);
+        assert_eq!(lines(&request, "x-forwarded-host"), ["vms.local"]);
+        assert!(lines(&request, "x-forwarded-prefix").is_empty());
+        assert!(lines(&request, "forwarded").is_empty());
+    }
+
+    #[test]
+    fn a_trusted_proxys_word_stands_and_its_address_is_added() {
+        let request = described(&SAID, "10.0.0.0/8", None);
+        assert_eq!(
+            lines(&request, "x-forwarded-for"),
+            ["1.1.1.1, 2.2.2.2, 10.0.0.9"]
+        );
+        assert_eq!(lines(&request, "x-forwarded-proto"), ["https"]);
+        assert_eq!(lines(&request, "x-forwarded-prefix"), ["/evil"]);
+        assert_eq!(lines(&request, "forwarded"), ["for=1.1.1.1"]);
+    }
+
+    #[test]
+    fn a_configured_host_is_sent_and_the_clients_is_told() {
+        let request = described(
+            &[("Host", "edge.local")],
+            "10.0.0.0/8",
+            Some("vms.internal"),
+        );
+        assert_eq!(lines(&request, "host"), ["vms.internal"]);
+        assert_eq!(lines(&request, "x-forwarded-host"), ["edge.local"]);
+    }
+
+    #[test]
+    fn fields_of_the_connection_are_dropped_with_those_it_names() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in [
+            ("Connection", "keep-alive, X-Hop"),
+            ("X-Hop", "1"),
+            ("TE", "trailers"),
+            ("X-End", "1"),
+        ] {
+            request.append_header(name, value).unwrap();
+        }
+        drop_hop_by_hop(&mut request);
+        let left: Vec<_> = request.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["x-end"]);
+    }
+}

@@ -1,0 +1,164 @@
+//! The `Cache-Status` field (RFC 9211): what the edge did with a batch.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::ops::metrics::BatchResult;
+use crate::request::decline::Bypass;
+
+/// How a batch was answered, as `Cache-Status`, metric and access line tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheStatus {
+    /// From memory alone.
+    Hit {
+        /// How long it would stay fresh.
+        ttl: Duration,
+    },
+    /// Nothing of it was at hand; the VMS answered `status`.
+    Miss {
+        /// Status of the VMS's answer.
+        status: u16,
+        /// Whether the answer was stored.
+        stored: bool,
+    },
+    /// Some ids were at hand, the others were fetched.
+    Partial {
+        /// Ids at hand.
+        hit: usize,
+        /// Ids fetched.
+        miss: usize,
+        /// Status of the VMS's answer.
+        status: u16,
+        /// Whether the answer was stored.
+        stored: bool,
+    },
+    /// It passed through.
+    Bypass(Bypass),
+    /// Ids were missing, and the VMS could not be asked.
+    Failed,
+}
+
+impl CacheStatus {
+    /// The same for the metric.
+    pub fn result(self) -> BatchResult {
+        match self {
+            Self::Hit { .. } => BatchResult::Hit,
+            Self::Miss { .. } => BatchResult::Miss,
+            Self::Partial { .. } => BatchResult::Partial,
+            Self::Bypass(_) => BatchResult::Bypass,
+            Self::Failed => BatchResult::Error,
+        }
+    }
+
+    /// The field's value.
+    ///
+    /// Written by hand, since every hit carries one; the tests hold it against a structured-field parser.
+    pub fn to_field(self) -> String {
+        const WRITTEN: &str = "writing to a String cannot fail";
+        let mut field = String::with_capacity(64);
+        field.push_str("vms-edge");
+        match self {
+            Self::Hit { ttl } => {
+                write!(field, "; hit; ttl={}", ttl.as_secs()).expect(WRITTEN);
+            }
+            Self::Miss { status, stored } => {
+                write!(field, "; fwd=miss; fwd-status={status}").expect(WRITTEN);
+                push_stored(&mut field, stored);
+            }
+            Self::Partial {
+                hit,
+                miss,
+                status,
+                stored,
+            } => {
+                write!(field, "; fwd=partial; fwd-status={status}").expect(WRITTEN);
+                push_stored(&mut field, stored);
+                write!(field, "; detail=\"hit={hit} miss={miss}\"").expect(WRITTEN);
+            }
+            Self::Bypass(reason) => {
+                write!(field, "; fwd=bypass; detail={}", reason.name()).expect(WRITTEN);
+            }
+            Self::Failed => field.push_str("; fwd=miss; detail=failed"),
+        }
+        field
+    }
+}
+
+fn push_stored(field: &mut String, stored: bool) {
+    if stored {
+        field.push_str("; stored");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sfv::{List, ListEntry, Parser};
+
+    use super::*;
+
+    #[test]
+    fn the_field_reads_as_the_design_has_it() {
+        let miss = CacheStatus::Miss {
+            status: 200,
+            stored: true,
+        };
+        assert_eq!(
+            miss.to_field(),
+            "vms-edge; fwd=miss; fwd-status=200; stored"
+        );
+        let hit = CacheStatus::Hit {
+            ttl: Duration::from_millis(12_900),
+        };
+        assert_eq!(hit.to_field(), "vms-edge; hit; ttl=12");
+        let partial = CacheStatus::Partial {
+            hit: 9,
+            miss: 1,
+            status: 200,
+            stored: true,
+        };
+        assert_eq!(
+            partial.to_field(),
+            "vms-edge; fwd=partial; fwd-status=200; stored; detail=\"hit=9 miss=1\""
+        );
+        assert_eq!(
+            CacheStatus::Bypass(Bypass::Cookie).to_field(),
+            "vms-edge; fwd=bypass; detail=cookie"
+        );
+    }
+
+    #[test]
+    fn every_field_is_a_structured_list_of_one_token_with_known_parameters() {
+        let mut all = vec![
+            CacheStatus::Hit {
+                ttl: Duration::from_secs(9),
+            },
+            CacheStatus::Miss {
+                status: 404,
+                stored: false,
+            },
+            CacheStatus::Partial {
+                hit: 1,
+                miss: 2,
+                status: 200,
+                stored: true,
+            },
+            CacheStatus::Failed,
+        ];
+        all.extend(Bypass::ALL.map(CacheStatus::Bypass));
+        for status in all {
+            let field = status.to_field();
+            let list: List = Parser::new(&field).parse().expect(&field);
+            let [ListEntry::Item(item)] = &list[..] else {
+                panic!("{field} is not one item");
+            };
+            assert_eq!(
+                item.bare_item.as_token().map(|token| token.as_str()),
+                Some("vms-edge")
+            );
+            for name in item.params.keys() {
+                let known = ["hit", "fwd", "fwd-status", "ttl", "stored", "detail"];
+                assert!(known.contains(&name.as_str()), "{field}");
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Putting stored items together into the JSON array that the VMS would have sent.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::cache::Sorted;
+use crate::cache::shelf::Shelf;
+use crate::request::ids::AskedIds;
+
+use super::order::Sequence;
+
+/// The array of the usable items of `shelf`, in one allocation.
+pub fn compose(shelf: &Shelf, sorted: &Sorted, ids: &AskedIds, sequence: Sequence) -> Bytes {
+    match sequence {
+        Sequence::Ascending => copy(shelf, sorted.usable.iter().copied()),
+        Sequence::AsAsked => copy(shelf, places_as_asked(shelf, sorted, ids).into_iter()),
+    }
+}
+
+/// Copies the items at `places`. Those that are neighbours on the shelf are copied in one piece, together with the
+/// comma that stands between them.
+fn copy(shelf: &Shelf, places: impl Iterator<Item = usize> + Clone) -> Bytes {
+    let ranges = places.map(|place| shelf.range_at(place));
+    let capacity = 2 + ranges.clone().map(|range| range.len() + 1).sum::<usize>();
+    let mut array = BytesMut::with_capacity(capacity);
+    array.put_u8(b'[');
+    let mut run = 0..0;
+    for range in ranges {
+        if run.is_empty() {
+            run = range;
+        } else if range.start == run.end + 1 {
+            run.end = range.end;
+        } else {
+            array.put_slice(&shelf.items()[run]);
+            array.put_u8(b',');
+            run = range;
+        }
+    }
+    array.put_slice(&shelf.items()[run]);
+    array.put_u8(b']');
+    array.freeze()
+}
+
+fn places_as_asked(shelf: &Shelf, sorted: &Sorted, ids: &AskedIds) -> Vec<usize> {
+    let by_id = |id: &u64| {
+        sorted
+            .usable
+            .binary_search_by_key(id, |&place| shelf.id_at(place))
+            .ok()
+            .map(|at| sorted.usable[at])
+    };
+    ids.in_order().iter().filter_map(by_id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use pingora_http::ResponseHeader;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cache::clock::Clock;
+    use crate::cache::freshness::{Jitter, Windows};
+    use crate::cache::header::StoredHeader;
+    use crate::cache::shelf::Fill;
+    use crate::cache::sort_out;
+    use crate::config;
+    use crate::origin::answer::split;
+
+    fn item(id: u64) -> String {
+        format!("{{\"id\":{id},\"t\":\"{}\"}}", "x".repeat(id as usize % 7))
+    }
+
+    fn array(ids: impl IntoIterator<Item = u64>) -> String {
+        let items: Vec<String> = ids.into_iter().map(item).collect();
+        format!("[{}]", items.join(","))
+    }
+
+    fn fill(owned: &BTreeSet<u64>, asked: &BTreeSet<u64>) -> Fill {
+        let body = array(asked.intersection(owned).copied());
+        Fill {
+            fetched: Clock::manual().0.now(),
+            jitter: Jitter::default(),
+            header: Arc::new(StoredHeader::of(&ResponseHeader::build(200, None).unwrap())),
+            items: split(body.as_bytes(), "id").unwrap(),
+            body: body.into(),
+            absent: asked.difference(owned).copied().collect(),
+        }
+    }
+
+    fn some_ids() -> impl Strategy<Value = BTreeSet<u64>> {
+        proptest::collection::btree_set(1u64..30, 1..12)
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_filled_in_parts_is_composed_as_if_asked_whole(
+            owned in some_ids(),
+            fills in proptest::collection::vec(some_ids(), 1..5),
+            asked in Just((1u64..30).collect::<Vec<_>>()).prop_shuffle(),
+            take in 1usize..29,
+        ) {
+            let shelf = fills.iter().fold(None, |shelf: Option<Shelf>, asked| {
+                Some(Shelf::merged(shelf.as_ref(), &fill(&owned, asked), |_| true))
+            }).unwrap();
+            let filled: BTreeSet<u64> = fills.into_iter().flatten().collect();
+            let ids = AskedIds::new(asked[..take].to_vec()).unwrap();
+            let windows = Windows::new(&config::Batch::default());
+            let sorted = sort_out(&shelf, &ids, &windows, Clock::manual().0.now());
+
+            let known = |id: &u64| filled.contains(id) && owned.contains(id);
+            let ascending = array(ids.ascending().iter().copied().filter(known));
+            prop_assert_eq!(compose(&shelf, &sorted, &ids, Sequence::Ascending), ascending);
+            let as_asked = array(ids.in_order().iter().copied().filter(known));
+            prop_assert_eq!(compose(&shelf, &sorted, &ids, Sequence::AsAsked), as_asked);
+
+            let missing: Vec<u64> = ids.in_order().iter().copied().filter(|id| !filled.contains(id)).collect();
+            prop_assert_eq!(&sorted.missing, &missing);
+            prop_assert_eq!(sorted.known() + missing.len(), ids.len());
+        }
+    }
+}

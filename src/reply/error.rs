@@ -1,0 +1,156 @@
+//! The errors that the edge answers by itself: what the client sees, in the VMS's own shape.
+//!
+//! What went wrong inside is for the log; a client learns the status, a sentence, and when to try again.
+
+use bytes::Bytes;
+use pingora_http::ResponseHeader;
+use serde::{Serialize, Serializer};
+
+use crate::request::checks::{Fault, Refusal};
+
+/// Seconds after which a client may try again when the VMS could not be asked.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// An error answer of the edge's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EdgeError {
+    /// The header checks refused the request.
+    Refused(Refusal),
+    /// The request cannot be understood as HTTP: 400.
+    BadRequest,
+    /// The client did not send its request in time: 408.
+    RequestTimeout,
+    /// Something failed in the edge itself: 500.
+    Internal,
+    /// The VMS refused the connection, or its answer broke off: 502.
+    BadGateway,
+    /// Too many fetches are in flight: 503.
+    Busy,
+    /// The VMS did not answer in time: 504.
+    GatewayTimeout,
+}
+
+impl EdgeError {
+    /// Its status code.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::Refused(Refusal::Unauthenticated) => 401,
+            Self::RequestTimeout => 408,
+            Self::Refused(Refusal::BodyTooLarge) => 413,
+            Self::Refused(Refusal::Invalid(_)) => 422,
+            Self::Internal => 500,
+            Self::BadGateway => 502,
+            Self::Busy => 503,
+            Self::GatewayTimeout => 504,
+        }
+    }
+
+    fn message(&self) -> &'static str {
+        match self {
+            Self::Refused(Refusal::Unauthenticated) => "Unauthenticated.",
+            Self::Refused(Refusal::Invalid(_)) => "The given data was invalid.",
+            Self::Refused(Refusal::BodyTooLarge) => "The request body is too large.",
+            Self::BadRequest => "Bad Request",
+            Self::RequestTimeout => "Request Timeout",
+            Self::Internal => "Server Error",
+            Self::BadGateway => "Bad Gateway",
+            Self::Busy => "Service Unavailable",
+            Self::GatewayTimeout => "Gateway Timeout",
+        }
+    }
+
+    /// Its JSON body.
+    pub fn body(&self) -> Bytes {
+        let faults = match self {
+            Self::Refused(Refusal::Invalid(faults)) => faults.as_slice(),
+            _ => &[],
+        };
+        let body = Body {
+            message: self.message(),
+            errors: faults,
+        };
+        serde_json::to_vec(&body)
+            .expect("constant strings are valid JSON")
+            .into()
+    }
+
+    /// Its header, for a body of `length` bytes.
+    pub fn header(&self, length: usize) -> Box<ResponseHeader> {
+        self.build_header(length)
+            .expect("constant names and values make a header")
+    }
+
+    fn build_header(&self, length: usize) -> pingora_core::Result<Box<ResponseHeader>> {
+        let mut header = Box::new(ResponseHeader::build(self.status(), Some(6))?);
+        header.insert_header("Content-Type", "application/json")?;
+        header.insert_header("Content-Length", length)?;
+        header.insert_header("Cache-Control", "no-store")?;
+        match self {
+            Self::Refused(Refusal::Unauthenticated) => {
+                header.insert_header("WWW-Authenticate", "Bearer")?;
+            }
+            Self::BadGateway | Self::Busy | Self::GatewayTimeout => {
+                header.insert_header("Retry-After", RETRY_AFTER_SECONDS)?;
+            }
+            _ => {}
+        }
+        Ok(header)
+    }
+}
+
+/// The shape of Laravel's errors: a message, and what is wrong with each field.
+#[derive(Serialize)]
+struct Body<'a> {
+    message: &'static str,
+    #[serde(
+        skip_serializing_if = "<[Fault]>::is_empty",
+        serialize_with = "by_header"
+    )]
+    errors: &'a [Fault],
+}
+
+fn by_header<S: Serializer>(faults: &[Fault], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(
+        faults
+            .iter()
+            .map(|fault| (fault.header(), [fault.message()])),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_every_fault_in_laravels_shape() {
+        let error = EdgeError::Refused(Refusal::Invalid(vec![Fault::ClientMissing, Fault::Accept]));
+        assert_eq!(error.status(), 422);
+        assert_eq!(
+            error.body(),
+            r#"{"message":"The given data was invalid.","errors":{"X-Client":["The X-Client header is required."],"Accept":["The Accept header must admit application/json."]}}"#
+        );
+    }
+
+    #[test]
+    fn a_missing_token_is_answered_as_the_vms_would() {
+        let error = EdgeError::Refused(Refusal::Unauthenticated);
+        assert_eq!(error.body(), r#"{"message":"Unauthenticated."}"#);
+        let header = error.header(30);
+        assert_eq!(
+            (header.status.as_u16(), &header.headers["www-authenticate"]),
+            (401, &"Bearer".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn an_upstream_failure_says_when_to_try_again() {
+        for error in [
+            EdgeError::BadGateway,
+            EdgeError::Busy,
+            EdgeError::GatewayTimeout,
+        ] {
+            assert_eq!(error.header(0).headers["retry-after"], "1");
+        }
+    }
+}

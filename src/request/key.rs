@@ -1,0 +1,223 @@
+//! Whose answer it is: the key under which items are remembered.
+//!
+//! Two requests share a key only if the VMS could not tell them apart but for their ids: same path, token, `vary`
+//! headers, addressed host and other parameters. Keys are made by keyed BLAKE3 under a secret that is drawn anew for
+//! each process, so neither a key nor a memory dump of keys tells a token, and nobody outside can search for two
+//! requests with one key. A key can be made only here, from a request that was checked.
+
+use http::{HeaderName, header};
+use pingora_http::RequestHeader;
+
+use super::Endpoint;
+use super::ids::Form;
+
+/// The identity of one requester's view: 256 bits, unguessable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key([u8; 32]);
+
+/// The identity of one user, that is of one token: 256 bits, unguessable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId([u8; 32]);
+
+/// Makes keys under the secret of this process.
+pub struct KeyMaker {
+    users: blake3::Hasher,
+    keys: blake3::Hasher,
+}
+
+impl KeyMaker {
+    /// A maker under a fresh secret.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system has no randomness to give.
+    pub fn new() -> Result<Self, getrandom::Error> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret)?;
+        Ok(Self::with_secret(&secret))
+    }
+
+    fn with_secret(secret: &[u8; 32]) -> Self {
+        let derived = |purpose: &[u8]| *blake3::keyed_hash(secret, purpose).as_bytes();
+        Self {
+            users: blake3::Hasher::new_keyed(&derived(b"user")),
+            keys: blake3::Hasher::new_keyed(&derived(b"key")),
+        }
+    }
+
+    /// The user who holds `token`.
+    pub(super) fn user(&self, token: &[u8]) -> UserId {
+        let mut hasher = self.users.clone();
+        hasher.update(token);
+        UserId(*hasher.finalize().as_bytes())
+    }
+
+    pub(super) fn key(
+        &self,
+        user: &UserId,
+        request: &RequestHeader,
+        form: &Form,
+        endpoint: &Endpoint<'_>,
+    ) -> Key {
+        let mut parts = Parts(Vec::with_capacity(512));
+        parts.add(&user.0);
+        parts.add(endpoint.batch.path.as_bytes());
+        match form {
+            Form::Query { others } => parts.add(others),
+            Form::Body { query, others } => {
+                parts.add(query);
+                parts.add(others);
+            }
+        }
+        parts.0.push(match form {
+            Form::Query { .. } => 0,
+            Form::Body { .. } => 1,
+        });
+        parts.add_header(request, &header::HOST);
+        if endpoint.peer_is_trusted {
+            for name in &FORWARDED {
+                parts.add_header(request, name);
+            }
+        }
+        for name in endpoint.vary {
+            parts.add_header(request, name);
+        }
+        let mut hasher = self.keys.clone();
+        hasher.update(&parts.0);
+        Key(*hasher.finalize().as_bytes())
+    }
+}
+
+/// What a trusted proxy says of the request's first hop, from which a VMS makes absolute addresses. An untrusted peer's
+/// word is replaced before it reaches the VMS, and then says nothing that `Host` does not.
+const FORWARDED: [HeaderName; 4] = [
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+];
+
+/// Input of the hash: each part behind its length, so that no two lists of parts are the same bytes.
+struct Parts(Vec<u8>);
+
+impl Parts {
+    fn add(&mut self, part: &[u8]) {
+        self.0.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        self.0.extend_from_slice(part);
+    }
+
+    /// Adds every line of a header, or its absence.
+    fn add_header(&mut self, request: &RequestHeader, name: &HeaderName) {
+        let lines = request.headers.get_all(name);
+        let count_at = self.0.len();
+        self.0.push(0);
+        let mut count = 0u64;
+        for line in lines {
+            count += 1;
+            self.add(line.as_bytes());
+        }
+        self.0[count_at] = u8::try_from(count).unwrap_or(u8::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    struct Asker {
+        keys: KeyMaker,
+        batch: config::Batch,
+        vary: Vec<HeaderName>,
+    }
+
+    impl Asker {
+        fn new() -> Self {
+            Self {
+                keys: KeyMaker::with_secret(&[7; 32]),
+                batch: config::Batch::default(),
+                vary: vec![
+                    HeaderName::from_static("x-uuid"),
+                    HeaderName::from_static("hl"),
+                ],
+            }
+        }
+
+        fn key(&self, token: &str, headers: &[(&'static str, &str)], others: &str) -> Key {
+            self.key_behind(token, headers, others, false)
+        }
+
+        fn key_behind(
+            &self,
+            token: &str,
+            headers: &[(&'static str, &str)],
+            others: &str,
+            peer_is_trusted: bool,
+        ) -> Key {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            for (name, value) in headers {
+                request.append_header(*name, *value).unwrap();
+            }
+            let endpoint = Endpoint {
+                batch: &self.batch,
+                vary: &self.vary,
+                peer_is_trusted,
+            };
+            let form = Form::Query {
+                others: others.as_bytes().to_vec(),
+            };
+            let user = self.keys.user(token.as_bytes());
+            self.keys.key(&user, &request, &form, &endpoint)
+        }
+    }
+
+    #[test]
+    fn a_key_differs_in_everything_that_may_change_the_answer() {
+        let asker = Asker::new();
+        let device = [("x-uuid", "d")];
+        let keys = [
+            asker.key("ann", &device, ""),
+            asker.key("bob", &device, ""),
+            asker.key("ann", &[("x-uuid", "e")], ""),
+            asker.key("ann", &[], ""),
+            asker.key("ann", &[("x-uuid", "")], ""),
+            asker.key("ann", &[("hl", "d")], ""),
+            asker.key("ann", &[("x-uuid", "d"), ("x-uuid", "d")], ""),
+            asker.key("ann", &[("x-uuid", "d"), ("hl", "ru")], ""),
+            asker.key("ann", &[("x-uuid", "d"), ("host", "other")], ""),
+            asker.key("ann", &device, "hl=ru"),
+            asker.key_behind(
+                "ann",
+                &[("x-uuid", "d"), ("x-forwarded-proto", "https")],
+                "",
+                true,
+            ),
+        ];
+        let distinct: std::collections::HashSet<_> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+    }
+
+    #[test]
+    fn a_key_is_the_same_whatever_other_headers_say() {
+        let asker = Asker::new();
+        assert_eq!(
+            asker.key("ann", &[("x-uuid", "d")], ""),
+            asker.key(
+                "ann",
+                &[
+                    ("user-agent", "x"),
+                    ("x-uuid", "d"),
+                    ("x-forwarded-proto", "https")
+                ],
+                ""
+            )
+        );
+    }
+
+    #[test]
+    fn a_new_process_makes_other_keys() {
+        let one = KeyMaker::new().unwrap();
+        let two = KeyMaker::new().unwrap();
+        assert_ne!(one.user(b"ann"), two.user(b"ann"));
+    }
+}

@@ -1,0 +1,3 @@
+//! What the behaviour tests are told with.
+
+pub mod edge;
