@@ -5,20 +5,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use pingora_core::listeners::ListenerConfig;
-use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::ServerConf;
-use pingora_core::server::{Fds, ListenFds};
-use pingora_core::services::Service as _;
-use pingora_runtime::RuntimeBuilder;
+use pingora_proxy::HttpProxy;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::batch::fill::Filler;
@@ -27,17 +21,12 @@ use crate::cache::freshness::Windows;
 use crate::cache::store::Store;
 use crate::config::Config;
 use crate::edge::EdgeProxy;
+use crate::edge::workers::Workers;
 use crate::ops::admin::{self, Admin};
 use crate::ops::metrics::Metrics;
 use crate::origin::fetch::Fetcher;
 use crate::origin::servers::{RESOLVE_EVERY, Servers, SystemResolver, Unresolvable};
 use crate::request::key::KeyMaker;
-
-/// Bytes buffered towards a client: header and body of a usual hit leave in one write.
-const WRITE_BUFFER_BYTES: usize = 32 << 10;
-
-/// Bytes read from a client at once. Together with the write buffer this is what an idle connection costs.
-const READ_BUFFER_BYTES: usize = 16 << 10;
 
 /// Connections that the kernel holds until they are accepted (bounded by `net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
@@ -87,8 +76,7 @@ pub struct Running {
     filler: Arc<Filler>,
     ready: Arc<AtomicBool>,
     grace: Duration,
-    shutdown: watch::Sender<bool>,
-    requests: pingora_runtime::Runtime,
+    workers: Workers,
     background: Runtime,
 }
 
@@ -167,20 +155,17 @@ impl Edge {
         });
 
         let keys = KeyMaker::new().map_err(StartError::Secret)?;
-        let proxy = EdgeProxy::new(&config, Arc::clone(&filler), keys);
-        let requests = RuntimeBuilder::new(config.server.threads, "vms-edge")
-            .work_steal(false)
-            .build();
-        let (shutdown, watch) = watch::channel(false);
-        serve(&requests, &config, proxy, self.listeners, watch);
+        let edge = EdgeProxy::new(&config, Arc::clone(&filler), keys);
+        let proxy = http_proxy(&config, edge);
+        let workers = Workers::start(config.server.threads, &self.listeners, proxy)
+            .map_err(StartError::Threads)?;
         Ok(Running {
             addresses,
             admin_address,
             filler,
             ready,
             grace: config.server.grace,
-            shutdown,
-            requests,
+            workers,
             background: self.background,
         })
     }
@@ -202,8 +187,7 @@ impl Running {
     /// Readiness turns first. Returns as soon as the last request is done.
     pub fn stop(self) {
         self.ready.store(false, Ordering::SeqCst);
-        // Nobody listens if the last listener failed; then there is nothing to stop.
-        let _ = self.shutdown.send(true);
+        self.workers.stop_accepting();
         let deadline = Instant::now() + self.grace;
         let in_flight = || self.filler.metrics.in_flight().get();
         while in_flight() > 0 && Instant::now() < deadline {
@@ -213,43 +197,22 @@ impl Running {
         if left > 0 {
             tracing::warn!(left, grace = ?self.grace, "requests were cut off at the end of the grace");
         }
-        self.requests.shutdown_timeout(Duration::ZERO);
+        self.workers.stop_serving();
         self.background.shutdown_timeout(Duration::ZERO);
     }
 }
 
-/// Runs Pingora's service on listeners that are bound already.
-fn serve(
-    runtime: &pingora_runtime::Runtime,
-    config: &Config,
-    proxy: EdgeProxy,
-    listeners: Vec<std::net::TcpListener>,
-    shutdown: watch::Receiver<bool>,
-) {
+/// Pingora's proxying around the edge's phases.
+fn http_proxy(config: &Config, edge: EdgeProxy) -> HttpProxy<EdgeProxy> {
     let server = Arc::new(ServerConf {
         threads: config.server.threads,
-        work_stealing: false,
         ca_file: Servers::ca_file(&config.upstream),
         max_retries: MAX_TRIES,
         ..ServerConf::default()
     });
-    let mut service = pingora_proxy::http_proxy_service(&server, proxy);
-    let buffers = L4BufferSettings::default()
-        .read(READ_BUFFER_BYTES)
-        .write(WRITE_BUFFER_BYTES);
-    let mut fds = Fds::new();
-    for listener in listeners {
-        let address = bound_address(&listener).to_string();
-        service.add_listener(ListenerConfig::tcp(address.clone()).l4_buffer(buffers));
-        fds.add(address, listener.into_raw_fd());
-    }
-    let fds: ListenFds = Arc::new(parking_lot::Mutex::new(fds));
-    let accept_loops = config.server.threads;
-    runtime.get_handle().spawn(async move {
-        service
-            .start_service(Some(fds), shutdown, accept_loops)
-            .await;
-    });
+    let mut proxy = HttpProxy::new(edge, server);
+    proxy.handle_init_modules();
+    proxy
 }
 
 /// Servers and connections that one request tries at the most.

@@ -1,6 +1,6 @@
 //! The operator's configuration, as the rest of the program sees it: every value parsed, bounded and cross-checked.
 //!
-//! [`file`] is the only place that knows how the TOML file spells things; past [`load`] there are no strings to
+//! `file` is the only place that knows how the TOML file spells things; past [`load`] there are no strings to
 //! interpret and nothing left to doubt. [`Config::effective`] prints the configuration in effect in the file's own
 //! spelling. Nothing here knows what the values are used for, and nothing here binds a port or asks the VMS.
 //!
@@ -31,6 +31,15 @@ use ipnet::IpNet;
 pub use fault::{ConfigError, Fault};
 pub use material::{MaterialError, Token, read_authorities};
 pub use route::{PathPattern, Segment};
+
+/// Reads a duration as the file spells it, for the command line.
+///
+/// # Errors
+///
+/// What a duration looks like.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    units::parse_duration(text).ok_or_else(|| format!("a duration is {}", units::DURATION))
+}
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -269,6 +278,7 @@ impl Config {
 mod tests;
 
 impl Default for Batch {
+    /// What a file without any `[[batch]]` gets.
     fn default() -> Self {
         Self {
             path: "/api/v1/intercom/shows".to_owned(),
@@ -276,8 +286,8 @@ impl Default for Batch {
             id: "id".to_owned(),
             max_ids: 25,
             fresh: Duration::from_secs(30),
-            stale_while_revalidate: Duration::from_secs(300),
-            stale_if_error: Duration::from_secs(1800),
+            stale_while_revalidate: Duration::from_secs(5 * 60),
+            stale_if_error: Duration::from_secs(30 * 60),
             absent: Duration::from_secs(30),
             jitter: 0.1,
             order: Order::Auto,

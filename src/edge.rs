@@ -5,6 +5,7 @@
 //! writes its access line.
 
 mod access;
+pub mod workers;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

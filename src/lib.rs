@@ -24,6 +24,7 @@ pub mod app;
 pub mod batch;
 pub mod cache;
 pub mod config;
+pub mod demo;
 pub mod edge;
 pub mod ops;
 pub mod origin;

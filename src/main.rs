@@ -1,13 +1,19 @@
 //! The command line.
 
+use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use vms_edge::app::Edge;
 use vms_edge::cache::clock::Clock;
 use vms_edge::config::{self, Config};
+use vms_edge::demo::tour;
+use vms_edge::demo::vms::StandIn;
 use vms_edge::ops::log;
 
 #[global_allocator]
@@ -38,15 +44,32 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Show the main job with a stand-in VMS in the same process, then stay up to be tried.
+    Demo {
+        /// End after the tour.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Serve the stand-in VMS alone, for load tests.
+    DemoVms {
+        /// Where to listen.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
+        listen: SocketAddr,
+        /// How long each answer takes.
+        #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = config::duration)]
+        latency: Duration,
+    },
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { config } => with_config(&config, run),
+        Command::Run { config } => with_config(&config, |config| report(serve(config))),
         Command::Check { config } => with_config(&config, |config| {
             print!("{}", config.effective());
             ExitCode::SUCCESS
         }),
+        Command::Demo { once } => report(demo(once)),
+        Command::DemoVms { listen, latency } => report(demo_vms(listen, latency)),
     }
 }
 
@@ -60,8 +83,11 @@ fn with_config(path: &Path, command: impl FnOnce(Config) -> ExitCode) -> ExitCod
     }
 }
 
-fn run(config: Config) -> ExitCode {
-    match serve(config) {
+/// What can go wrong once the configuration is right.
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn report(outcome: Outcome) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vms-edge: {error}");
@@ -70,7 +96,7 @@ fn run(config: Config) -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(config: Config) -> Outcome {
     let logs = log::start(&config.log)?;
     let running = Edge::bind(config, Clock::system())?.start(Some(logs.dropped()))?;
     let addresses = running.addresses();
@@ -79,6 +105,57 @@ fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     tracing::info!("shutting down");
     running.stop();
     Ok(())
+}
+
+fn demo(once: bool) -> Outcome {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let vms = StandIn::new();
+    let serving = runtime.block_on(vms.start())?;
+    // A tour that ends needs no port that anybody knows.
+    let listen = if once {
+        "127.0.0.1:0"
+    } else {
+        "127.0.0.1:8080"
+    };
+    let admin = if once {
+        "127.0.0.1:0"
+    } else {
+        "127.0.0.1:9090"
+    };
+    let settings = format!(
+        "server.listen = [{listen:?}]\nupstream.servers = [\"{}\"]\nadmin.listen = {admin:?}\n",
+        serving.address()
+    );
+    let running = Edge::bind(Config::parse(&settings, "demo")?, Clock::system())?.start(None)?;
+    let address = running.addresses()[0];
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "vms-edge at {address} before a stand-in VMS at {}\n",
+        serving.address()
+    )?;
+    runtime.block_on(tour::walk(&vms, address, &mut out))?;
+    if !once {
+        let (curl, admin) = (tour::curl(address), running.admin_address());
+        writeln!(
+            out,
+            "\nTry it:\n\n{curl}\n\nMetrics: curl http://{admin}/metrics\nCtrl-C ends it."
+        )?;
+        wait_for_signal()?;
+    }
+    running.stop();
+    Ok(())
+}
+
+fn demo_vms(listen: SocketAddr, latency: Duration) -> Outcome {
+    let vms = StandIn::without_record();
+    vms.set_latency(latency);
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let listener = TcpListener::bind(listen).await?;
+        eprintln!("the stand-in VMS listens on {}", listener.local_addr()?);
+        vms.serve(listener).await?;
+        Ok(())
+    })
 }
 
 fn wait_for_signal() -> std::io::Result<()> {

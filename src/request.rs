@@ -160,8 +160,11 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
         return None;
     };
     let token = field.as_bytes().strip_prefix(b"Bearer ")?;
-    let plain = |byte: &u8| byte.is_ascii_graphic() && *byte != b',';
-    (!token.is_empty() && token.iter().all(plain)).then_some(token)
+    // Looks at every byte even after an odd one, so that it is done many bytes at a time.
+    let plain = token.iter().fold(true, |plain, byte| {
+        plain & byte.is_ascii_graphic() & (*byte != b',')
+    });
+    (!token.is_empty() && plain).then_some(token)
 }
 
 fn body(headers: &HeaderMap) -> Result<Body, Bypass> {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const UPSTREAM: &str = "\n[upstream]\nservers = [\"127.0.0.1:9000\"]\n";
@@ -148,6 +150,15 @@ fn an_unknown_key_lists_the_known_ones() {
 }
 
 #[test]
+fn a_strange_key_stays_on_its_line() {
+    assert_eq!(
+        refused("[cache]\n\"a\\nb\" = 1\n\"\" = 2"),
+        "edge.toml:2: cache.\"a\\nb\": unknown key; allowed: max_bytes\n\
+         edge.toml:3: cache.\"\": unknown key; allowed: max_bytes"
+    );
+}
+
+#[test]
 fn a_table_is_not_a_list_of_tables_nor_a_value() {
     assert_eq!(
         refused("[batch]\npath = \"/a\""),
@@ -229,4 +240,32 @@ fn the_smallest_file_names_only_the_vms() {
     assert_eq!(config.batches.len(), 1);
     assert_eq!(config.batches[0].path, "/api/v1/intercom/shows");
     assert!(config.invalidate.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn a_file_with_a_wrong_line_is_read_or_refused_with_reasons(
+        at in any::<prop::sample::Index>(),
+        value in prop_oneof![
+            Just(String::new()),
+            prop::sample::select(vec![
+                "0", "-1", "1e9", "nan", "0x1F", "true", "1979-05-27", "[]", "[1]", "[\"\"]", "[[]]", "{}", "\"\"",
+                "\"0s\"", "\"99999999999999999999d\"", "\"/\"", "[\"a\", \"a\"]", "[\"all\"]", "[{}]",
+            ]).prop_map(str::to_owned),
+            "\\PC{0,16}",
+        ],
+    ) {
+        let reference = include_str!("../../conf/edge.toml");
+        let mut lines: Vec<String> = reference.lines().map(str::to_owned).collect();
+        let keys: Vec<usize> = (0..lines.len()).filter(|&line| lines[line].contains(" = ")).collect();
+        let line = &mut lines[*at.get(&keys)];
+        let key = line.split_once(" = ").expect("chosen for it").0.trim_start_matches("# ");
+        *line = if value.is_empty() { String::new() } else { format!("{key} = {value}") };
+
+        if let Err(error) = Config::parse(&lines.join("\n"), "edge.toml") {
+            prop_assert!(!error.faults.is_empty());
+            prop_assert_eq!(error.to_string().lines().count(), error.faults.len());
+            prop_assert!(error.faults.iter().all(|fault| fault.line.is_some() && !fault.problem.is_empty()));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Durations and sizes as the file spells them: a whole number and a unit, nothing between them.
 //!
 //! Parsing what was printed gives the value back, and what is printed uses the largest unit that loses nothing.
-//! Numbers too large for the type saturate, so that the caller's range refuses them instead of a different message here.
+//! Numbers too large for the type saturate, so that it is the caller's range that refuses them.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 fn text(amount: u64, units: &[(&str, u64)]) -> String {
     let (unit, factor) = units
         .iter()
-        .find(|(_, factor)| amount % factor == 0)
+        .find(|(_, factor)| amount.is_multiple_of(*factor))
         .expect("the last unit is 1, which divides everything");
     format!("{}{unit}", amount / factor)
 }

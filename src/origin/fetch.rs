@@ -1,7 +1,8 @@
 //! The edge's own requests to the VMS: one GET, its whole answer, within one deadline.
 //!
-//! A fetch holds one of `upstream.max_fetches` permits from before it connects until its last byte; who gets none
-//! within the deadline is told that the edge is busy. Pingora applies no timeout of a peer to such sessions, so the
+//! A fetch holds one of `upstream.max_fetches` permits from before it connects until its last byte. It waits for one as
+//! long as for a connection (`connect_timeout`); who gets none is told that the edge is busy, while there is still time
+//! to try again. Pingora applies no timeout of a peer to such sessions, so the
 //! deadline stands around the whole.
 
 use std::time::Duration;
@@ -14,7 +15,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::servers::Servers;
 use crate::cache::clock::{Clock, Time};
@@ -62,6 +63,7 @@ pub struct Fetcher {
     connections: Connector,
     permits: Semaphore,
     max_fetches: usize,
+    queue_timeout: Duration,
     deadline: Duration,
     clock: Clock,
 }
@@ -73,6 +75,7 @@ impl Fetcher {
             connections: Connector::new(Some(Servers::connector_options(upstream))),
             permits: Semaphore::new(upstream.max_fetches),
             max_fetches: upstream.max_fetches,
+            queue_timeout: upstream.connect_timeout,
             deadline: upstream.fetch_timeout,
             clock,
         }
@@ -92,7 +95,7 @@ impl Fetcher {
     ) -> Result<Answer, FetchError> {
         debug_assert_eq!(request.method, Method::GET, "only a GET may be said twice");
         let deadline = Instant::now() + self.deadline;
-        let _permit = timeout_at(deadline, self.permits.acquire())
+        let _permit = timeout(self.queue_timeout, self.permits.acquire())
             .await
             .map_err(|_| FetchError::Busy(self.max_fetches))?
             .expect("the semaphore is never closed");

@@ -1,3 +1,7 @@
 //! The edge's behaviour through real sockets: one edge and one VMS per test, on ports of their own.
 
+mod answers;
+mod checks;
+mod stored;
 mod support;
+mod understood;

@@ -1,3 +1,4 @@
 //! What the behaviour tests are told with.
 
-pub mod edge;
+pub(crate) mod edge;
+pub(crate) mod world;

@@ -2,23 +2,19 @@
 
 use std::time::Duration;
 
+use super::super::Batch;
 use super::super::names::ORDERS;
 use super::super::route::{ID, IDS, PATH};
 use super::super::section::Section;
 use super::super::units::duration_text;
-use super::super::{Batch, Order};
 
-const DEFAULT_PATH: &str = "/api/v1/intercom/shows";
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// All `[[batch]]` tables; the default one if there is none.
 pub(super) fn batches(top: &mut Section<'_>) -> Option<Vec<Batch>> {
     let sections = top.sections("batch")?;
     if sections.is_empty() {
-        return batch(top.absent("batch[0]"), Some(DEFAULT_PATH.to_owned()))
-            .map(|batch| vec![batch]);
+        return Some(vec![Batch::default()]);
     }
     let mut batches = Vec::with_capacity(sections.len());
     let mut paths: Vec<Option<String>> = Vec::with_capacity(sections.len());
@@ -41,16 +37,24 @@ pub(super) fn batches(top: &mut Section<'_>) -> Option<Vec<Batch>> {
 
 /// One table; its `path` has been read.
 fn batch(mut section: Section<'_>, path: Option<String>) -> Option<Batch> {
-    let ids = section.text("ids", "ids".to_owned(), &IDS);
-    let id = section.text("id", "id".to_owned(), &ID);
-    let max_ids = section.whole("max_ids", 25, 1..=1_000);
-    let fresh = section.duration("fresh", 30 * SECOND, Duration::ZERO..=DAY);
-    let stale_while_revalidate =
-        section.duration("stale_while_revalidate", 5 * MINUTE, Duration::ZERO..=DAY);
-    let stale_if_error = section.duration("stale_if_error", 30 * MINUTE, Duration::ZERO..=7 * DAY);
-    let absent = section.duration("absent", 30 * SECOND, Duration::ZERO..=DAY);
-    let jitter = section.fraction("jitter", 0.1, 0.0..=0.5);
-    let order = section.choice("order", Order::Auto, ORDERS);
+    let default = Batch::default();
+    let ids = section.text("ids", default.ids, &IDS);
+    let id = section.text("id", default.id, &ID);
+    let max_ids = section.whole("max_ids", default.max_ids, 1..=1_000);
+    let fresh = section.duration("fresh", default.fresh, Duration::ZERO..=DAY);
+    let stale_while_revalidate = section.duration(
+        "stale_while_revalidate",
+        default.stale_while_revalidate,
+        Duration::ZERO..=DAY,
+    );
+    let stale_if_error = section.duration(
+        "stale_if_error",
+        default.stale_if_error,
+        Duration::ZERO..=7 * DAY,
+    );
+    let absent = section.duration("absent", default.absent, Duration::ZERO..=DAY);
+    let jitter = section.fraction("jitter", default.jitter, 0.0..=0.5);
+    let order = section.choice("order", default.order, ORDERS);
 
     if let (Some(revalidate), Some(error)) = (stale_while_revalidate, stale_if_error)
         && error < revalidate

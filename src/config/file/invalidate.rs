@@ -157,7 +157,8 @@ mod tests {
             "edge.toml:2: invalidate[0].path: \"/a//b\" has an empty segment, so it would never match; \
              allowed: an absolute path whose segments are fixed, {name} for any one segment, or ** at the end for any \
              rest, such as /api/v1/intercom/{id}\n\
-             edge.toml:3: invalidate[0].scope: the list is empty; allowed: at least one of: user, item, or all by itself"
+             edge.toml:3: invalidate[0].scope: the list is empty; \
+             allowed: at least one of: user, item, or all by itself"
         );
     }
 

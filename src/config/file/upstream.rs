@@ -125,7 +125,8 @@ mod tests {
         let allowed = "allowed: HOST:PORT, such as 10.0.0.5:9000, [fd00::5]:9000 or vms.local:9000";
         assert_eq!(
             refused(
-                "[upstream]\nservers = [\n\"vms.local\",\n\"vms.local:0\",\n\"http://vms.local:80\",\n\"a:1\",\n\"A:1\"\n]"
+                "[upstream]\nservers = [\n\"vms.local\",\n\"vms.local:0\",\n\"http://vms.local:80\",\n\
+                 \"a:1\",\n\"A:1\"\n]"
             ),
             format!(
                 "edge.toml:3: upstream.servers[0]: \"vms.local\" has no port; {allowed}\n\
@@ -186,7 +187,8 @@ mod tests {
             )),
             "edge.toml:3: upstream.verify: has no effect without tls = true; allowed: only together with tls = true\n\
              edge.toml:4: upstream.ca: has no effect without tls = true; allowed: only together with tls = true\n\
-             edge.toml:5: upstream.server_name: has no effect without tls = true; allowed: only together with tls = true"
+             edge.toml:5: upstream.server_name: has no effect without tls = true; \
+             allowed: only together with tls = true"
         );
     }
 
@@ -195,7 +197,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.pem");
         let text = format!("{SERVERS}tls = true\nca = '{}'", path.display());
-        let allowed = "allowed: a readable PEM file with at least one certificate, or \"\" for the system's authorities";
+        let allowed = "allowed: a readable PEM file with at least one certificate, \
+                       or \"\" for the system's authorities";
         assert_eq!(
             refused(&text),
             format!(

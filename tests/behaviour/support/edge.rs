@@ -8,24 +8,24 @@ use vms_edge::cache::clock::{Clock, Hand};
 use vms_edge::config::Config;
 
 /// A running edge; it is stopped when the test drops it.
-pub struct TestEdge {
+pub(crate) struct TestEdge {
     running: Option<Running>,
     hand: Hand,
     /// Where clients connect.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Where operators connect.
-    pub admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl TestEdge {
     /// An edge before `upstream`, otherwise with the defaults.
-    pub fn before(upstream: SocketAddr) -> Self {
+    pub(crate) fn before(upstream: SocketAddr) -> Self {
         Self::with(&[upstream.to_string()], "")
     }
 
     /// An edge before `servers` (`host:port`), with `settings` added to the configuration: dotted keys such as
     /// `upstream.connect_timeout = "100ms"`, then tables.
-    pub fn with(servers: &[String], settings: &str) -> Self {
+    pub(crate) fn with(servers: &[String], settings: &str) -> Self {
         let text = format!(
             "server.listen = [\"127.0.0.1:0\"]\nserver.threads = 1\nserver.grace = \"5s\"\n\
              admin.listen = \"127.0.0.1:0\"\nupstream.servers = {servers:?}\n{settings}"
@@ -47,12 +47,12 @@ impl TestEdge {
     }
 
     /// Lets time pass for the edge.
-    pub fn advance(&self, by: Duration) {
+    pub(crate) fn advance(&self, by: Duration) {
         self.hand.advance(by);
     }
 
     /// Begins a shutdown; the thread ends with it.
-    pub fn stop(mut self) -> std::thread::JoinHandle<()> {
+    pub(crate) fn stop(mut self) -> std::thread::JoinHandle<()> {
         let running = self.running.take().expect("it is stopped once");
         std::thread::spawn(move || running.stop())
     }

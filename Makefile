@@ -1,0 +1,21 @@
+# make demo   see the main job, then try it with curl
+# make test   run every test
+# make hit    measure the hit path beside nginx
+# Each installs what it needs and is not there.
+
+CARGO ?= cargo
+
+.PHONY: demo test hit
+
+demo:
+	@sh .ci/need cmake
+	$(CARGO) run --locked --release -- demo
+
+test:
+	@sh .ci/need cmake curl python3
+	$(CARGO) test --locked
+
+hit:
+	@sh .ci/need cmake nginx wrk
+	$(CARGO) build --locked --release
+	benches/hit.sh

@@ -1,0 +1,213 @@
+//! What goes wrong when it is told to, and what waits until it is let go.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use vms_edge::demo::vms::{Fault, Pace, Times, UNASKED_ID};
+
+use crate::client::Client;
+use crate::{SHOWS, TOKEN, shows, started};
+
+#[tokio::test]
+async fn faults_with_a_whole_answer_do_what_they_say() {
+    let (vms, _running, mut client) = started().await;
+    let plain = shows(&mut client).await;
+    let body = plain.text();
+    let first = &body[1..body.find(",{\"id\":2").unwrap()];
+    let doubled = format!("{},{first}]", &body[..body.len() - 1]);
+    for (fault, status, header, expected) in [
+        (
+            Fault::Status(429),
+            429,
+            Some(("Retry-After", "7")),
+            Some("Too Many Attempts."),
+        ),
+        (Fault::Status(500), 500, None, Some("Server Error")),
+        (
+            Fault::Status(503),
+            503,
+            Some(("Retry-After", "60")),
+            Some("Service Unavailable"),
+        ),
+        (
+            Fault::Status(401),
+            401,
+            None,
+            Some(r#"{"message":"Unauthenticated."}"#),
+        ),
+        (
+            Fault::Html,
+            200,
+            Some(("Content-Type", "text/html; charset=UTF-8")),
+            Some("<html>"),
+        ),
+        (
+            Fault::NoStore,
+            200,
+            Some(("Cache-Control", "no-store, private")),
+            Some(body),
+        ),
+        (
+            Fault::VaryOn("X-Mood".into()),
+            200,
+            Some(("Vary", "X-Mood")),
+            Some(body),
+        ),
+        (Fault::Redirect, 302, Some(("Location", "/login")), None),
+        (Fault::NoContent, 204, None, None),
+        (Fault::NotModified, 304, None, None),
+        (Fault::CutJson, 200, None, Some(&body[..body.len() / 2])),
+        (
+            Fault::NotAnArray,
+            200,
+            None,
+            Some(&format!("{{\"data\":{body}}}")),
+        ),
+        (Fault::Twice, 200, None, Some(&doubled)),
+    ] {
+        vms.fault(fault.clone(), Times::Once);
+        let reply = shows(&mut client).await;
+        assert_eq!(reply.status, status, "{fault:?}");
+        if let Some((name, value)) = header {
+            assert_eq!(reply.header(name), Some(value), "{fault:?}");
+        }
+        let expected = expected.unwrap_or_default();
+        assert!(
+            reply.text().contains(expected),
+            "{fault:?}: {}",
+            reply.text()
+        );
+        assert!(reply.is_complete, "{fault:?}");
+    }
+    vms.assert_healthy();
+}
+
+#[tokio::test]
+async fn faults_that_rewrite_the_answer_do_what_they_say() {
+    let (vms, _running, mut client) = started().await;
+    let body = shows(&mut client).await.body;
+    vms.fault(Fault::Unasked, Times::Once);
+    assert_eq!(
+        shows(&mut client).await.ids(),
+        ["1", "2", &UNASKED_ID.to_string()]
+    );
+    vms.fault(Fault::IdsAsStrings, Times::Once);
+    assert_eq!(shows(&mut client).await.ids(), ["\"1\"", "\"2\""]);
+    vms.fault(Fault::Gzipped, Times::Once);
+    let reply = shows(&mut client).await;
+    assert_eq!(reply.header("content-encoding"), Some("gzip"));
+    let mut unzipped = String::new();
+    let mut decoder = flate2::read::GzDecoder::new(&reply.body[..]);
+    decoder.read_to_string(&mut unzipped).unwrap();
+    assert_eq!(unzipped.as_bytes(), body);
+    assert_eq!(shows(&mut client).await.body, body);
+    vms.assert_healthy();
+}
+
+#[tokio::test]
+async fn faults_of_the_connection_do_what_they_say() {
+    let (vms, running, mut client) = started().await;
+    let body = shows(&mut client).await.body;
+    vms.fault(Fault::CloseBeforeAnswer, Times::Once);
+    client.send("GET", SHOWS, &[TOKEN], b"").await;
+    assert!(client.receive("GET").await.is_err());
+
+    let mut client = Client::connect(running.address()).await;
+    vms.fault(Fault::CutBody, Times::Once);
+    let reply = client.request("GET", SHOWS, &[TOKEN], b"").await;
+    assert!(!reply.is_complete);
+    assert_eq!(reply.body, body[..body.len() / 2]);
+
+    let mut client = Client::connect(running.address()).await;
+    vms.fault(
+        Fault::Drip(Pace::Every(Duration::from_micros(10))),
+        Times::Once,
+    );
+    assert_eq!(shows(&mut client).await.body, body);
+
+    vms.fault(Fault::Endless, Times::Once);
+    client.send("GET", SHOWS, &[TOKEN], b"").await;
+    assert_eq!(client.receive_head().await.unwrap().0, 200);
+    let mut length = 0;
+    while length < 1 << 20 {
+        length += client
+            .receive_chunk()
+            .await
+            .unwrap()
+            .expect("it never ends")
+            .len();
+    }
+    vms.assert_healthy();
+}
+
+#[tokio::test]
+async fn a_fault_stays_until_it_is_cleared_and_hangs_no_one_else() {
+    let (vms, running, mut client) = started().await;
+    vms.fault(Fault::Hang, Times::Once);
+    vms.fault(Fault::Status(500), Times::Always);
+    let hold = vms.hold();
+    let mut hanging = Client::connect(running.address()).await;
+    hanging.send("GET", SHOWS, &[TOKEN], b"").await;
+    hold.arrived(1).await;
+    hold.release();
+    for _ in 0..3 {
+        assert_eq!(shows(&mut client).await.status, 500);
+    }
+    vms.clear_faults();
+    assert_eq!(shows(&mut client).await.status, 200);
+    tokio::select! {
+        biased;
+        reply = hanging.receive("GET") => panic!("it answered: {reply:?}"),
+        () = std::future::ready(()) => {}
+    }
+    vms.assert_healthy();
+}
+
+#[tokio::test]
+async fn a_held_batch_is_answered_from_the_world_as_it_was() {
+    let (vms, running, mut client) = started().await;
+    let hold = vms.hold();
+    client.send("GET", SHOWS, &[TOKEN], b"").await;
+    hold.arrived(1).await;
+    vms.rename(1, "gate");
+    let mut second = Client::connect(running.address()).await;
+    second.send("GET", SHOWS, &[TOKEN], b"").await;
+    hold.arrived(2).await;
+    let mut gone = Client::connect(running.address()).await;
+    gone.send("GET", SHOWS, &[TOKEN], b"").await;
+    hold.arrived(3).await;
+    assert_eq!(hold.waiting(), 3);
+    drop(gone);
+    hold.release();
+    assert!(!client.receive("GET").await.unwrap().text().contains("gate"));
+    assert!(second.receive("GET").await.unwrap().text().contains("gate"));
+    assert!(shows(&mut client).await.text().contains("gate"));
+    vms.assert_healthy();
+}
+
+#[tokio::test]
+async fn a_stream_gives_one_chunk_at_each_step() {
+    let (vms, _running, mut client) = started().await;
+    client.send("GET", "/api/v1/stream/2", &[TOKEN], b"").await;
+    assert_eq!(client.receive_head().await.unwrap().0, 200);
+    for expected in ["chunk 1\n", "chunk 2\n"] {
+        vms.step();
+        let chunk = client
+            .receive_chunk()
+            .await
+            .unwrap()
+            .expect("a chunk comes");
+        assert_eq!(chunk, expected.as_bytes());
+    }
+    assert_eq!(client.receive_chunk().await.unwrap(), None);
+    vms.fault(Fault::Drip(Pace::Step), Times::Once);
+    client
+        .send("GET", "/api/v1/intercom/shows?ids[]=4", &[TOKEN], b"")
+        .await;
+    assert_eq!(client.receive_head().await.unwrap().0, 200);
+    vms.step();
+    assert_eq!(client.receive_chunk().await.unwrap().unwrap(), b"[");
+    vms.step();
+    assert_eq!(client.receive_chunk().await.unwrap().unwrap(), b"]");
+    vms.assert_healthy();
+}
