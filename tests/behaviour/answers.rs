@@ -1,6 +1,6 @@
 //! "Answer": order, Cache-Status, Age, and what else a widget sees.
 
-use vms_edge::demo::vms::{Fault, Order, Times};
+use vms_edge::demo::vms::Order;
 
 use crate::support::world::World;
 

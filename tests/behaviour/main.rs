@@ -2,6 +2,9 @@
 
 mod answers;
 mod checks;
+mod clients;
+mod model;
 mod stored;
 mod support;
+mod transcripts;
 mod understood;

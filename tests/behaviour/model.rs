@@ -1,0 +1,110 @@
+//! The law of the whole: through the edge, any batches of any users get what the VMS alone would have given them, and
+//! the VMS is asked for no id twice within its freshness.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use vms_edge::demo::vms::Endpoint;
+
+use crate::support::world::World;
+
+/// Fixed windows, so that the model knows them: no jitter, items 30 s, absences 20 s.
+const SETTINGS: &str = "[[batch]]\npath = \"/api/v1/intercom/shows\"\nfresh = \"30s\"\nabsent = \"20s\"\njitter = 0.0\n\
+                        stale_while_revalidate = \"0s\"\nstale_if_error = \"0s\"\norder = \"id\"";
+
+#[derive(Clone, Debug)]
+enum Step {
+    Ask {
+        user: u64,
+        device: u8,
+        ids: Vec<u64>,
+        in_body: bool,
+    },
+    Wait {
+        seconds: u64,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let ask = (
+        1..=3u64,
+        0..2u8,
+        proptest::collection::vec(1..=14u64, 1..=10),
+        any::<bool>(),
+    )
+        .prop_map(|(user, device, ids, in_body)| Step::Ask {
+            user,
+            device,
+            ids,
+            in_body,
+        });
+    let wait = (1..=25u64).prop_map(|seconds| Step::Wait { seconds });
+    proptest::collection::vec(prop_oneof![4 => ask, 1 => wait], 1..40)
+}
+
+/// When each id was last fetched for a requester.
+type Fetched = HashMap<(u64, u8, bool), HashMap<u64, u64>>;
+
+async fn play(steps: Vec<Step>) {
+    let world = World::with(SETTINGS).await;
+    let mut now = 0;
+    let mut fetched = Fetched::new();
+    for step in steps {
+        let (user, device, ids, in_body) = match step {
+            Step::Wait { seconds } => {
+                world.advance(seconds);
+                now += seconds;
+                continue;
+            }
+            Step::Ask {
+                user,
+                device,
+                ids,
+                in_body,
+            } => (user, device, ids, in_body),
+        };
+        let widget = world.user(user).with("x-uuid", &format!("device-{device}"));
+        let seen = world.vms.batches().len();
+        let answer = if in_body {
+            widget.asks_in_body(&format!("{{\"ids\":{ids:?}}}")).await
+        } else {
+            widget.asks(ids.clone()).await
+        };
+        let token = format!("tok-{user}-ios");
+        let alone =
+            world
+                .vms
+                .batch_answer(Endpoint::Intercoms, Some(&token), &widget.headers, &ids);
+        assert_eq!(answer.status, alone.status);
+        assert_eq!(answer.body, alone.body, "user {user} asked {ids:?}");
+
+        let batches = &world.vms.batches()[seen..];
+        assert!(batches.len() <= 1, "one batch is at most one fetch");
+        let shelf = fetched.entry((user, device, in_body)).or_default();
+        for id in batches.iter().flat_map(|batch| &batch.ids) {
+            let lifetime = if world.vms.owns(user, *id) { 30 } else { 20 };
+            let before = shelf.insert(*id, now);
+            assert!(
+                before.is_none_or(|before| now - before >= lifetime),
+                "id {id} was asked at {before:?} and again at {now}"
+            );
+        }
+    }
+}
+
+#[test]
+fn any_batches_of_any_users_get_what_the_vms_alone_would_have_given_and_no_id_is_asked_twice_while_fresh()
+ {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let config = Config {
+        cases: 64,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let played = TestRunner::new(config).run(&steps(), |steps| {
+        runtime.block_on(play(steps));
+        Ok(())
+    });
+    played.unwrap_or_else(|failure| panic!("{failure}"));
+}
