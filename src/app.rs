@@ -16,8 +16,10 @@ use tokio::runtime::Runtime;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::batch::fill::Filler;
+use crate::batch::refresh::Refreshes;
 use crate::cache::clock::Clock;
 use crate::cache::freshness::Windows;
+use crate::cache::marks::Marks;
 use crate::cache::store::Store;
 use crate::config::Config;
 use crate::edge::EdgeProxy;
@@ -128,9 +130,13 @@ impl Edge {
         let longest = config
             .batches
             .iter()
-            .map(|batch| Windows::new(batch).longest());
+            .map(|batch| Windows::new(batch).longest())
+            .max()
+            .unwrap_or_default();
         let filler = Arc::new(Filler {
-            store: Store::new(config.cache.max_bytes, longest.max().unwrap_or_default()),
+            store: Store::new(config.cache.max_bytes, longest),
+            marks: Marks::new(longest),
+            refreshes: Refreshes::default(),
             servers: Arc::new(self.servers),
             fetcher: Fetcher::new(&config.upstream, self.clock.clone()),
             clock: self.clock,

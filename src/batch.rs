@@ -1,16 +1,17 @@
 //! The main job, start to end: a batch is answered from memory, and only what is missing is fetched.
 //!
 //! ```text
-//! shelf ─▶ sort out ─┬─ nothing missing ──▶ compose ───────────────────────────▶ hit
-//!                    ├─ some missing ─────▶ fill ─▶ merge ─▶ compose ──────────▶ partial
-//!                    └─ all missing, or   ▶ fill ─▶ the VMS's own bytes ───────▶ miss
-//!                       order not known
+//! shelf ─▶ sort out ─┬─ nothing missing ──▶ compose ──────────────────▶ hit; what is stale is refreshed afterwards
+//!                    ├─ some missing ─────▶ fill ─▶ merge ─▶ compose ─▶ partial
+//!                    └─ all missing, or   ▶ fill ─▶ the VMS's bytes ──▶ miss
+//!                       order not known        └─ failed ─▶ compose from what is better than an error
 //! ```
 //! Whatever does not fit falls back to transparency: an answer that cannot be taken apart is relayed to the one client
 //! who asked for exactly it, and if a part was at hand already, the whole request is passed through instead. There is
 //! never an answer with a hole in it.
 
 pub mod fill;
+pub mod refresh;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +24,9 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use crate::cache::clock::Time;
 use crate::cache::freshness::Windows;
 use crate::cache::shelf::Shelf;
-use crate::cache::{Sorted, sort_out};
+use crate::cache::{Need, Sorted, sort_out};
 use crate::config;
-use crate::ops::metrics::{BatchResult, ItemResult};
+use crate::ops::metrics::{BatchResult, ItemResult, Metrics};
 use crate::origin::fetch::FetchError;
 use crate::origin::forward::{self, Peer};
 use crate::reply::cache_status::CacheStatus;
@@ -103,39 +104,42 @@ impl BatchEndpoint {
 
     /// Answers a batch.
     pub async fn answer(self: &Arc<Self>, filler: &Arc<Filler>, asked: Asked<'_>) -> Outcome {
-        let now = filler.clock.now();
         let shelf = match asked.batch.no_cache {
             true => None,
             false => filler.store.shelf(&asked.batch.key),
         };
-        let (sorted, sequence) = self.sort_out(shelf.as_deref(), &asked.batch, now);
-        filler.metrics.items(ItemResult::Fresh, sorted.usable.len());
-        filler.metrics.items(ItemResult::Absent, sorted.absent);
-        filler
-            .metrics
-            .items(ItemResult::Missing, sorted.missing.len());
-        match (shelf, sequence) {
-            (Some(shelf), Some(sequence)) if sorted.missing.is_empty() => {
+        let Some(shelf) = shelf else {
+            filler
+                .metrics
+                .items(ItemResult::Missing, asked.batch.ids.len());
+            return self.miss(filler, asked, None).await;
+        };
+        let now = filler.clock.now();
+        let (sorted, sequence) = self.sort_out(filler, &shelf, &asked.batch, Need::Answer, now);
+        count(&filler.metrics, &sorted);
+        match sequence {
+            Some(sequence) if sorted.missing.is_empty() => {
+                self.refresh(filler, &asked, &sorted);
                 hit(&shelf, &sorted, &asked.batch, sequence, now)
             }
-            (Some(shelf), Some(_)) if sorted.known() > 0 => {
-                self.partial(filler, asked, &shelf, sorted).await
+            Some(_) if sorted.fresh() + sorted.absent > 0 => {
+                self.partial(filler, asked, &shelf, &sorted).await
             }
-            _ => self.miss(filler, asked).await,
+            _ => self.miss(filler, asked, Some(&shelf)).await,
         }
     }
 
     /// What the shelf can do for a batch; nothing, if only the VMS knows the order of the answer.
     fn sort_out(
         &self,
-        shelf: Option<&Shelf>,
+        filler: &Filler,
+        shelf: &Shelf,
         batch: &BatchRequest,
+        need: Need,
         now: Time,
     ) -> (Sorted, Option<Sequence>) {
-        let Some(shelf) = shelf else {
-            return (Sorted::nothing(&batch.ids), None);
-        };
-        let sorted = sort_out(shelf, &batch.ids, &self.windows, now);
+        let fence = filler.marks.fence(&batch.user);
+        let sorted = sort_out(shelf, &batch.ids, &self.windows, &fence, need, now);
         let sequence = if sorted.absent == 0 {
             self.order.sequence(batch.ids.in_order())
         } else {
@@ -147,10 +151,39 @@ impl BatchEndpoint {
         }
     }
 
-    /// Nothing is at hand: the VMS answers the request as it came.
-    async fn miss(self: &Arc<Self>, filler: &Arc<Filler>, asked: Asked<'_>) -> Outcome {
+    /// Fetches the stale items that were just answered, unless somebody does already.
+    fn refresh(self: &Arc<Self>, filler: &Arc<Filler>, asked: &Asked<'_>, sorted: &Sorted) {
+        if sorted.stale.is_empty() {
+            return;
+        }
+        let Some(refresh) = filler.refreshes.begin(asked.batch.key, &sorted.stale) else {
+            return;
+        };
+        let question = Question::part(asked, refresh.ids(), &self.config);
+        let (filler, endpoint) = (Arc::clone(filler), Arc::clone(self));
+        tokio::spawn(async move {
+            let ids = refresh.ids().to_vec();
+            // What fails is counted and logged by the fill; the item stays stale.
+            let _ = fill::detached(&filler, &endpoint, question, ids).await;
+            drop(refresh);
+        });
+    }
+
+    /// Nothing fresh is at hand: the VMS answers the request as it came.
+    async fn miss(
+        self: &Arc<Self>,
+        filler: &Arc<Filler>,
+        asked: Asked<'_>,
+        shelf: Option<&Shelf>,
+    ) -> Outcome {
         let ids = asked.batch.ids.in_order().to_vec();
-        let filled = match fill::detached(filler, self, Question::whole(&asked), ids).await {
+        let filled = fill::detached(filler, self, Question::whole(&asked), ids).await;
+        if fill::has_failed(&filled)
+            && let Some(stale) = self.instead_of_error(filler, &asked, shelf)
+        {
+            return stale;
+        }
+        let filled = match filled {
             Ok(filled) => filled,
             Err(error) => return failed(&error),
         };
@@ -161,22 +194,30 @@ impl BatchEndpoint {
         relay(filled, status)
     }
 
-    /// Some ids are at hand: the others are fetched, and all are put together.
+    /// Some ids are at hand: the others are fetched, stale ones with them, and all are put together.
     async fn partial(
         self: &Arc<Self>,
         filler: &Arc<Filler>,
         asked: Asked<'_>,
         shelf: &Shelf,
-        sorted: Sorted,
+        sorted: &Sorted,
     ) -> Outcome {
-        let question = Question::part(&asked, &sorted.missing, &self.config);
-        let filled = match fill::detached(filler, self, question, sorted.missing.clone()).await {
+        let ids = sorted.to_fetch(&asked.batch.ids);
+        let (hit, miss) = (asked.batch.ids.len() - ids.len(), ids.len());
+        let question = Question::part(&asked, &ids, &self.config);
+        let filled = fill::detached(filler, self, question, ids).await;
+        if fill::has_failed(&filled)
+            && let Some(stale) = self.instead_of_error(filler, &asked, Some(shelf))
+        {
+            return stale;
+        }
+        let filled = match filled {
             Ok(filled) => filled,
             Err(error) => return failed(&error),
         };
         let status = CacheStatus::Partial {
-            hit: sorted.known(),
-            miss: sorted.missing.len(),
+            hit,
+            miss,
             status: filled.answer.header.status.as_u16(),
             stored: filled.fill.is_ok(),
         };
@@ -186,9 +227,7 @@ impl BatchEndpoint {
             Err(_) => return Outcome::PassThrough(Bypass::Unfit),
         };
         // The store may have dropped what was usable a moment ago, so the answer is made from what this batch saw.
-        let whole = Shelf::merged(Some(shelf), fill, |slot| {
-            sorted.missing.binary_search(&slot.id).is_err()
-        });
+        let whole = Shelf::merged(Some(shelf), fill, |_| true);
         let all = Sorted::everything(&whole, &asked.batch.ids);
         // The fill may have taught another order than the one assumed before it.
         let sequence = self.order.sequence(&answered(&whole, &all, &asked.batch));
@@ -199,6 +238,22 @@ impl BatchEndpoint {
         let mut reply = composed(&whole, &all, &asked.batch, sequence, now, status);
         reply.upstream = Some(filled.took);
         Outcome::Reply(reply)
+    }
+
+    /// The whole batch from memory, if each of its ids is at hand within `stale_if_error`.
+    fn instead_of_error(
+        &self,
+        filler: &Filler,
+        asked: &Asked<'_>,
+        shelf: Option<&Shelf>,
+    ) -> Option<Outcome> {
+        let (shelf, now) = (shelf?, filler.clock.now());
+        let need = Need::AnythingButAnError;
+        let (sorted, sequence) = self.sort_out(filler, shelf, &asked.batch, need, now);
+        let (true, Some(sequence)) = (sorted.missing.is_empty(), sequence) else {
+            return None;
+        };
+        Some(hit(shelf, &sorted, &asked.batch, sequence, now))
     }
 
     /// Adds headers that the VMS named in `Vary` to the key.
@@ -213,6 +268,13 @@ impl BatchEndpoint {
             vary
         });
     }
+}
+
+fn count(metrics: &Metrics, sorted: &Sorted) {
+    metrics.items(ItemResult::Fresh, sorted.fresh());
+    metrics.items(ItemResult::Stale, sorted.stale.len());
+    metrics.items(ItemResult::Absent, sorted.absent);
+    metrics.items(ItemResult::Missing, sorted.missing.len());
 }
 
 /// The asked ids that are answered or may yet be, in the order asked: all but the known absences.
@@ -235,8 +297,8 @@ fn hit(
     sequence: Sequence,
     now: Time,
 ) -> Outcome {
-    let ttl = sorted.ttl.unwrap_or_default();
-    let status = CacheStatus::Hit { ttl };
+    let ttl_ms = sorted.ttl_ms.unwrap_or_default();
+    let status = CacheStatus::Hit { ttl_ms };
     Outcome::Reply(composed(shelf, sorted, batch, sequence, now, status))
 }
 

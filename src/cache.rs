@@ -6,13 +6,13 @@
 pub mod clock;
 pub mod freshness;
 pub mod header;
+pub mod marks;
 pub mod shelf;
 pub mod store;
 
-use std::time::Duration;
-
 use clock::Time;
 use freshness::{Kind, Usability, Windows};
+use marks::Fence;
 use shelf::{Shelf, Slot};
 
 use crate::request::ids::AskedIds;
@@ -22,14 +22,25 @@ use crate::request::ids::AskedIds;
 pub struct Sorted {
     /// Places on the shelf of the usable items, in ascending order of their ids.
     pub usable: Vec<usize>,
+    /// Those of the usable items that are stale.
+    pub stale: Vec<u64>,
     /// How many ids are known to be absent.
     pub absent: usize,
     /// Ids about which nothing usable is stored, in the order asked.
     pub missing: Vec<u64>,
     /// When the fetch of the oldest usable item or absence began.
     pub oldest: Option<Time>,
-    /// How long all that is usable stays fresh.
-    pub ttl: Option<Duration>,
+    /// For how long all that is usable stays fresh, in milliseconds; negative since the first went stale.
+    pub ttl_ms: Option<i64>,
+}
+
+/// How good something must be to be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Good enough to answer with.
+    Answer,
+    /// Better than an error.
+    AnythingButAnError,
 }
 
 impl Sorted {
@@ -46,43 +57,71 @@ impl Sorted {
         let mut all = Self::default();
         for &id in ids.ascending() {
             match shelf.find(id) {
-                Some((place, slot)) => all.add(place, slot, None),
+                Some((place, slot)) => all.add(place, slot),
                 None => all.missing.push(id),
             }
         }
         all
     }
 
-    fn add(&mut self, place: usize, slot: &Slot, ttl: Option<Duration>) {
+    fn add(&mut self, place: usize, slot: &Slot) {
         match slot.kind() {
             Kind::Item => self.usable.push(place),
             Kind::Absence => self.absent += 1,
         }
         self.oldest = Some(self.oldest.map_or(slot.fetched, |t| t.min(slot.fetched)));
-        if let Some(ttl) = ttl {
-            self.ttl = Some(self.ttl.map_or(ttl, |t| t.min(ttl)));
-        }
     }
 
     /// How many of the ids are usable or known to be absent.
     pub fn known(&self) -> usize {
         self.usable.len() + self.absent
     }
+
+    /// How many of the usable items are fresh.
+    pub fn fresh(&self) -> usize {
+        self.usable.len() - self.stale.len()
+    }
+
+    /// The missing ids and the stale ones, in the order asked: what one fetch can bring.
+    pub fn to_fetch(&self, ids: &AskedIds) -> Vec<u64> {
+        let wanted = |id: &u64| self.missing.contains(id) || self.stale.contains(id);
+        ids.in_order().iter().copied().filter(wanted).collect()
+    }
 }
 
 /// Sorts the asked ids into usable, absent and missing.
-pub fn sort_out(shelf: &Shelf, ids: &AskedIds, windows: &Windows, now: Time) -> Sorted {
+pub fn sort_out(
+    shelf: &Shelf,
+    ids: &AskedIds,
+    windows: &Windows,
+    fence: &Fence<'_>,
+    need: Need,
+    now: Time,
+) -> Sorted {
+    let worst = match need {
+        Need::Answer => Usability::Stale,
+        Need::AnythingButAnError => Usability::IfError,
+    };
     let mut sorted = Sorted::default();
     sorted.usable.reserve_exact(ids.len());
     for &id in ids.ascending() {
-        let Some((place, slot)) = shelf.find(id) else {
+        let Some((place, slot)) = shelf.find(id).filter(|(_, slot)| !fence.covers(slot)) else {
             sorted.missing.push(id);
             continue;
         };
-        let age = now.since(slot.fetched);
-        match windows.usability(slot.kind(), age, slot.jitter) {
-            Usability::Fresh { ttl } => sorted.add(place, slot, Some(ttl)),
-            Usability::Expired => sorted.missing.push(id),
+        let judged = windows.judge(slot.kind(), now.since(slot.fetched), slot.jitter);
+        if judged.usability > worst {
+            sorted.missing.push(id);
+            continue;
+        }
+        sorted.add(place, slot);
+        sorted.ttl_ms = Some(
+            sorted
+                .ttl_ms
+                .map_or(judged.ttl_ms, |t| t.min(judged.ttl_ms)),
+        );
+        if judged.usability > Usability::Fresh && slot.kind() == Kind::Item {
+            sorted.stale.push(id);
         }
     }
     if !sorted.missing.is_empty() {

@@ -24,13 +24,14 @@ use prometheus::IntGauge;
 use crate::batch::fill::Filler;
 use crate::batch::{Asked, BatchEndpoint, Outcome, Reply};
 use crate::config;
-use crate::ops::metrics::BatchResult;
+use crate::ops::metrics::{BatchResult, MarkScope};
 use crate::origin::forward::{self, Peer};
 use crate::reply::cache_status::CacheStatus;
 use crate::reply::error::EdgeError;
 use crate::request::checks::Refusal;
 use crate::request::decline::Bypass;
 use crate::request::key::KeyMaker;
+use crate::request::write;
 use crate::request::{self, BatchRequest, Body, Checked, Declined, Endpoint, MAX_BODY_BYTES};
 
 /// How long a client's unused connection is kept, in seconds: longer than the idle timeout of the balancers that stand
@@ -43,6 +44,7 @@ pub struct EdgeProxy {
     filler: Arc<Filler>,
     keys: KeyMaker,
     headers: config::Headers,
+    invalidate: Vec<config::Invalidate>,
     trusted_proxies: Vec<IpNet>,
     idle_timeout: Duration,
     log_access: bool,
@@ -95,6 +97,7 @@ impl EdgeProxy {
             filler,
             keys,
             headers: config.headers.clone(),
+            invalidate: config.invalidate.clone(),
             trusted_proxies: config.server.trusted_proxies.clone(),
             idle_timeout: config.upstream.idle_timeout,
             log_access: config.log.access,
@@ -140,6 +143,26 @@ impl EdgeProxy {
             Outcome::Reply(reply) => Verdict::Reply(reply),
             Outcome::PassThrough(reason) => Verdict::PassThrough(reason),
         })
+    }
+
+    /// Marks what a write made wrong, before its client sees that it was done.
+    fn mark_what_was_written(&self, request: &RequestHeader) {
+        let reach = write::reach(request, &self.invalidate);
+        let (marks, metrics) = (&self.filler.marks, &self.filler.metrics);
+        let now = self.filler.clock.now();
+        let writer = write::writer(request, &self.keys);
+        // Whoever wrote under a credential that the edge does not understand may be anyone.
+        if reach.everything || (reach.user && writer.is_none()) {
+            marks.everything(now);
+            metrics.mark(MarkScope::All);
+        } else if let (true, Some(user)) = (reach.user, writer) {
+            marks.user(user, now);
+            metrics.mark(MarkScope::User);
+        }
+        for item in reach.items {
+            marks.item(item, now);
+            metrics.mark(MarkScope::Item);
+        }
     }
 
     fn understand(
@@ -304,6 +327,9 @@ impl ProxyHttp for EdgeProxy {
             session.set_read_timeout(None);
         } else if response.status.is_informational() {
             return Ok(());
+        }
+        if response.status.is_success() {
+            self.mark_what_was_written(session.req_header());
         }
         ctx.upstream = ctx.asked_upstream.map(|asked| asked.elapsed());
         if let Some(reason) = ctx.bypass {

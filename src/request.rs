@@ -11,6 +11,7 @@ pub mod checks;
 pub mod decline;
 pub mod ids;
 pub mod key;
+pub mod write;
 
 use http::{HeaderMap, HeaderName, Method, header};
 use pingora_http::RequestHeader;

@@ -10,25 +10,31 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Version, header};
 use pingora_http::RequestHeader;
 
+use super::refresh::Refreshes;
 use super::{Asked, BatchEndpoint};
 use crate::cache::clock::Clock;
 use crate::cache::freshness::{Jitter, Usability};
 use crate::cache::header::StoredHeader;
+use crate::cache::marks::Marks;
 use crate::cache::shelf::Fill;
 use crate::cache::store::Store;
 use crate::config;
-use crate::ops::metrics::{FetchOutcome, Metrics};
+use crate::ops::metrics::{FetchOutcome, MarkScope, Metrics};
 use crate::origin::answer::{self, Unfit};
 use crate::origin::fetch::{Answer, FetchError, Fetcher};
 use crate::origin::forward::{self, Peer};
 use crate::origin::servers::Servers;
 use crate::reply::order::Lesson;
-use crate::request::key::Key;
+use crate::request::key::{Key, UserId};
 
 /// What every fill works with.
 pub struct Filler {
     /// Where items are put.
     pub store: Store,
+    /// What was invalidated, and when.
+    pub marks: Marks,
+    /// Which stale items are being refreshed.
+    pub refreshes: Refreshes,
     /// Whom to ask.
     pub servers: Arc<Servers>,
     /// How to ask.
@@ -44,6 +50,7 @@ pub struct Filler {
 /// A request to the VMS, ready to be sent.
 pub struct Question {
     key: Key,
+    user: UserId,
     /// Headers that the key covers; one learnt meanwhile is not among them.
     keyed: Arc<Vec<HeaderName>>,
     request: RequestHeader,
@@ -66,6 +73,7 @@ impl Question {
     pub fn whole(asked: &Asked<'_>) -> Self {
         Self {
             key: asked.batch.key,
+            user: asked.batch.user,
             keyed: Arc::clone(&asked.keyed),
             request: asked.request.clone(),
             body: asked.body.clone(),
@@ -105,6 +113,19 @@ impl Question {
     }
 }
 
+/// Whether the VMS failed, so that something stale is better than what it said (RFC 5861, 4).
+///
+/// 401 and 403 are no failures: they say that the user may not see it.
+pub fn has_failed(filled: &Result<Filled, FetchError>) -> bool {
+    match filled {
+        Ok(filled) => {
+            let status = filled.answer.header.status.as_u16();
+            matches!(status, 500 | 502 | 503 | 504) || matches!(filled.fill, Err(Unfit::Shape))
+        }
+        Err(error) => !matches!(error, FetchError::TooLarge),
+    }
+}
+
 /// Runs a fill of `ids` to its end, whether or not anybody still waits for it.
 pub async fn detached(
     filler: &Arc<Filler>,
@@ -126,7 +147,7 @@ impl Filler {
         question: Question,
         ids: &[u64],
     ) -> Result<Filled, FetchError> {
-        let key = question.key;
+        let (key, user) = (question.key, question.user);
         let keyed = Arc::clone(&question.keyed);
         let (request, body) = question.into_request(self).map_err(FetchError::Broken)?;
         let started = Instant::now();
@@ -148,6 +169,12 @@ impl Filler {
             Err(Unfit::VaryNew(names)) => {
                 tracing::info!(?names, path = endpoint.config.path, "headers join the key");
                 endpoint.learn_vary(names);
+            }
+            // The token is not, or no longer, good for what is stored under it. Where nothing is, there is nothing to
+            // mark, and whoever guesses tokens fills no memory.
+            Err(Unfit::Status(401 | 403)) if self.store.shelf(&key).is_some() => {
+                self.marks.user(user, self.clock.now());
+                self.metrics.mark(MarkScope::User);
             }
             Err(Unfit::Status(_)) => {}
             Err(unfit) => tracing::warn!(%unfit, path = endpoint.config.path, "answer not stored"),
@@ -188,8 +215,8 @@ impl Filler {
         let now = self.clock.now();
         self.store.put(key, fill, |slot| {
             let age = now.since(slot.fetched);
-            let usability = endpoint.windows.usability(slot.kind(), age, slot.jitter);
-            usability != Usability::Expired
+            let judged = endpoint.windows.judge(slot.kind(), age, slot.jitter);
+            judged.usability != Usability::Expired
         });
     }
 }

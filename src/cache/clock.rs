@@ -15,6 +15,14 @@ impl Time {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+
+    pub(super) fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    pub(super) fn from_nanos(nanoseconds: u64) -> Self {
+        Self(nanoseconds)
+    }
 }
 
 /// Tells the time.

@@ -12,6 +12,8 @@ use crate::config;
 pub struct Windows {
     fresh: Duration,
     absent: Duration,
+    while_revalidate: Duration,
+    if_error: Duration,
     jitter: f64,
 }
 
@@ -24,16 +26,26 @@ pub enum Kind {
     Absence,
 }
 
-/// Whether something stored may answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether something stored may answer, from best to worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Usability {
-    /// Yes, for `ttl` from now.
-    Fresh {
-        /// Time left.
-        ttl: Duration,
-    },
+    /// Yes.
+    Fresh,
+    /// Yes, while it is refreshed in the background (RFC 5861, 3).
+    Stale,
+    /// Only instead of an error (RFC 5861, 4).
+    IfError,
     /// No.
     Expired,
+}
+
+/// The judgement on something stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Whether it may answer.
+    pub usability: Usability,
+    /// For how long it is fresh, in milliseconds; negative since it went stale.
+    pub ttl_ms: i64,
 }
 
 /// A fill's share of the jitter, drawn once: all items of a fill expire together, so that the batch they came in is one
@@ -59,29 +71,43 @@ impl Windows {
         Self {
             fresh: batch.fresh,
             absent: batch.absent,
+            while_revalidate: batch.stale_while_revalidate,
+            if_error: batch.stale_if_error,
             jitter: batch.jitter,
         }
     }
 
-    /// Whether something whose fetch began `age` ago may answer.
+    /// Judges something whose fetch began `age` ago.
     ///
-    /// Jitter only ever shortens a lifetime: `fresh` is a bound on which operators rely.
-    pub fn usability(&self, kind: Kind, age: Duration, jitter: Jitter) -> Usability {
-        let longest = match kind {
-            Kind::Item => self.fresh,
-            Kind::Absence => self.absent,
+    /// Jitter only ever shortens a lifetime: `fresh` is a bound on which operators rely. An absence is never answered
+    /// stale, so that who is given access sees it after `absent`.
+    pub fn judge(&self, kind: Kind, age: Duration, jitter: Jitter) -> Judged {
+        let (longest, while_revalidate) = match kind {
+            Kind::Item => (self.fresh, self.while_revalidate),
+            Kind::Absence => (self.absent, Duration::ZERO),
         };
         let lifetime = longest.mul_f64(1.0 - self.jitter * jitter.share());
-        match lifetime.checked_sub(age) {
-            Some(ttl) if !ttl.is_zero() => Usability::Fresh { ttl },
-            _ => Usability::Expired,
-        }
+        let usability = if age < lifetime {
+            Usability::Fresh
+        } else if age < lifetime + while_revalidate {
+            Usability::Stale
+        } else if age < lifetime + self.if_error {
+            Usability::IfError
+        } else {
+            Usability::Expired
+        };
+        let ttl_ms = milliseconds(lifetime) - milliseconds(age);
+        Judged { usability, ttl_ms }
     }
 
     /// The age at which nothing is of use any more.
     pub fn longest(&self) -> Duration {
-        self.fresh.max(self.absent)
+        self.fresh.max(self.absent) + self.while_revalidate.max(self.if_error)
     }
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -90,75 +116,70 @@ mod tests {
 
     use super::*;
 
-    fn windows(fresh_ms: u64, absent_ms: u64, jitter: f64) -> Windows {
+    fn windows(fresh: u64, absent: u64, jitter: f64) -> Windows {
         Windows {
-            fresh: Duration::from_millis(fresh_ms),
-            absent: Duration::from_millis(absent_ms),
+            fresh: Duration::from_secs(fresh),
+            absent: Duration::from_secs(absent),
+            while_revalidate: Duration::from_secs(60),
+            if_error: Duration::from_secs(300),
             jitter,
         }
     }
 
+    fn judged(windows: &Windows, kind: Kind, age: u64, jitter: u16) -> (Usability, i64) {
+        let judged = windows.judge(kind, Duration::from_secs(age), Jitter::new(jitter));
+        (judged.usability, judged.ttl_ms)
+    }
+
     #[test]
-    fn an_item_is_fresh_until_its_lifetime_has_passed() {
-        let windows = windows(30_000, 10_000, 0.0);
-        let at = |kind, age| windows.usability(kind, Duration::from_secs(age), Jitter::new(77));
-        let fresh = |left| Usability::Fresh {
-            ttl: Duration::from_secs(left),
-        };
-        assert_eq!(at(Kind::Item, 0), fresh(30));
-        assert_eq!(at(Kind::Item, 29), fresh(1));
-        assert_eq!(at(Kind::Item, 30), Usability::Expired);
-        assert_eq!(at(Kind::Absence, 9), fresh(1));
-        assert_eq!(at(Kind::Absence, 10), Usability::Expired);
+    fn an_item_is_fresh_then_stale_then_good_enough_for_an_error_then_expired() {
+        let windows = windows(30, 10, 0.0);
+        let at = |age| judged(&windows, Kind::Item, age, 77);
+        assert_eq!(at(0), (Usability::Fresh, 30_000));
+        assert_eq!(at(29), (Usability::Fresh, 1_000));
+        assert_eq!(at(30), (Usability::Stale, 0));
+        assert_eq!(at(89), (Usability::Stale, -59_000));
+        assert_eq!(at(90), (Usability::IfError, -60_000));
+        assert_eq!(at(329), (Usability::IfError, -299_000));
+        assert_eq!(at(330), (Usability::Expired, -300_000));
+    }
+
+    #[test]
+    fn an_absence_is_never_stale() {
+        let windows = windows(30, 10, 0.0);
+        let at = |age| judged(&windows, Kind::Absence, age, 0).0;
+        assert_eq!(at(9), Usability::Fresh);
+        assert_eq!(at(10), Usability::IfError);
+        assert_eq!(at(310), Usability::Expired);
     }
 
     #[test]
     fn zero_seconds_are_never_fresh() {
         let never = windows(0, 0, 0.1);
-        assert_eq!(
-            never.usability(Kind::Item, Duration::ZERO, Jitter::new(0)),
-            Usability::Expired
-        );
+        assert_eq!(judged(&never, Kind::Item, 0, 0).0, Usability::Stale);
+        assert_eq!(judged(&never, Kind::Absence, 0, 0).0, Usability::IfError);
     }
 
     #[test]
     fn the_whole_jitter_takes_its_full_share() {
-        let windows = windows(10_000, 0, 0.1);
-        let with = |random| windows.usability(Kind::Item, Duration::ZERO, Jitter::new(random));
-        assert_eq!(
-            with(0),
-            Usability::Fresh {
-                ttl: Duration::from_secs(10)
-            }
-        );
-        assert_eq!(
-            with(u16::MAX),
-            Usability::Fresh {
-                ttl: Duration::from_secs(9)
-            }
-        );
+        let windows = windows(10, 0, 0.1);
+        assert_eq!(judged(&windows, Kind::Item, 0, 0).1, 10_000);
+        assert_eq!(judged(&windows, Kind::Item, 0, u16::MAX).1, 9_000);
     }
 
     proptest! {
         #[test]
-        fn what_has_expired_stays_expired_and_ttl_only_falls(
-            fresh in 0u64..100_000, absent in 0u64..100_000, jitter in 0.0..0.5f64,
-            share in any::<u16>(), age in 0u64..100_000, later in 0u64..100_000, item in any::<bool>(),
+        fn usability_only_falls_and_nothing_outlives_the_longest_window(
+            fresh in 0u64..1000, absent in 0u64..1000, jitter in 0.0..0.5f64,
+            share in any::<u16>(), age in 0u64..2000, later in 0u64..2000, item in any::<bool>(),
         ) {
             let windows = windows(fresh, absent, jitter);
             let kind = if item { Kind::Item } else { Kind::Absence };
-            let at = |ms| windows.usability(kind, Duration::from_millis(ms), Jitter::new(share));
-            match (at(age), at(age + later)) {
-                (Usability::Expired, then) => prop_assert_eq!(then, Usability::Expired),
-                (Usability::Fresh { ttl }, Usability::Fresh { ttl: then }) => {
-                    prop_assert_eq!(ttl - then, Duration::from_millis(later));
-                }
-                (Usability::Fresh { .. }, Usability::Expired) => {}
-            }
-            prop_assert_eq!(
-                matches!(at(age), Usability::Fresh { .. }) && age >= windows.longest().as_millis() as u64,
-                false
-            );
+            let (now, then) = (judged(&windows, kind, age, share), judged(&windows, kind, age + later, share));
+            prop_assert!(now.0 <= then.0);
+            prop_assert_eq!(now.1 - then.1, i64::try_from(later * 1000).unwrap());
+            let longest = judged(&windows, kind, windows.longest().as_secs(), share);
+            prop_assert_eq!(longest.0, Usability::Expired);
         }
     }
 }

@@ -48,6 +48,8 @@ label! {
     BatchResult as "result" {
         /// From memory alone.
         Hit = "hit",
+        /// From memory alone, some of it stale.
+        Stale = "stale",
         /// Some ids from memory, the others fetched.
         Partial = "partial",
         /// All ids fetched.
@@ -66,6 +68,8 @@ label! {
     ItemResult as "result" {
         /// A usable item.
         Fresh = "fresh",
+        /// A stale item, answered while it is refreshed.
+        Stale = "stale",
         /// Known to be absent.
         Absent = "absent",
         /// Nothing usable.
@@ -92,6 +96,18 @@ label! {
         Busy = "busy",
         /// Larger than the edge holds.
         TooLarge = "too_large",
+    }
+}
+
+label! {
+    /// What a mark covers.
+    MarkScope as "scope" {
+        /// All items of one user.
+        User = "user",
+        /// One item, for everyone.
+        Item = "item",
+        /// Everything.
+        All = "all",
     }
 }
 
@@ -180,6 +196,7 @@ pub struct Metrics {
     fetch_ids: IntCounter,
     fetch_seconds: Histogram,
     bypasses: CounterPer<Bypass>,
+    marks: CounterPer<MarkScope>,
     cache_bytes: IntGauge,
     cache_items: IntGauge,
     cache_users: IntGauge,
@@ -231,6 +248,11 @@ impl Metrics {
                 r,
                 "vms_edge_bypass_total",
                 "Requests on a batch path that passed through uncached, by reason.",
+            ),
+            marks: CounterPer::new(
+                r,
+                "vms_edge_marks_total",
+                "Invalidations, by what they cover.",
             ),
             cache_bytes: gauge(r, "vms_edge_cache_bytes", "Bytes that stored items occupy."),
             cache_items: gauge(
@@ -293,6 +315,11 @@ impl Metrics {
     /// Counts an answer in an unexpected order.
     pub fn order_contradicted(&self) {
         self.order_contradictions.inc();
+    }
+
+    /// Counts an invalidation.
+    pub fn mark(&self, scope: MarkScope) {
+        self.marks.add(scope, 1);
     }
 
     /// Counts a finished request.

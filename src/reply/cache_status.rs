@@ -1,7 +1,6 @@
 //! The `Cache-Status` field (RFC 9211): what the edge did with a batch.
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use crate::ops::metrics::BatchResult;
 use crate::request::decline::Bypass;
@@ -11,8 +10,8 @@ use crate::request::decline::Bypass;
 pub enum CacheStatus {
     /// From memory alone.
     Hit {
-        /// How long it would stay fresh.
-        ttl: Duration,
+        /// How long it would stay fresh, in milliseconds; negative since it went stale.
+        ttl_ms: i64,
     },
     /// Nothing of it was at hand; the VMS answered `status`.
     Miss {
@@ -42,6 +41,7 @@ impl CacheStatus {
     /// The same for the metric.
     pub fn result(self) -> BatchResult {
         match self {
+            Self::Hit { ttl_ms } if ttl_ms <= 0 => BatchResult::Stale,
             Self::Hit { .. } => BatchResult::Hit,
             Self::Miss { .. } => BatchResult::Miss,
             Self::Partial { .. } => BatchResult::Partial,
@@ -58,8 +58,8 @@ impl CacheStatus {
         let mut field = String::with_capacity(64);
         field.push_str("vms-edge");
         match self {
-            Self::Hit { ttl } => {
-                write!(field, "; hit; ttl={}", ttl.as_secs()).expect(WRITTEN);
+            Self::Hit { ttl_ms } => {
+                write!(field, "; hit; ttl={}", ttl_ms.div_euclid(1000)).expect(WRITTEN);
             }
             Self::Miss { status, stored } => {
                 write!(field, "; fwd=miss; fwd-status={status}").expect(WRITTEN);
@@ -106,10 +106,10 @@ mod tests {
             miss.to_field(),
             "vms-edge; fwd=miss; fwd-status=200; stored"
         );
-        let hit = CacheStatus::Hit {
-            ttl: Duration::from_millis(12_900),
-        };
+        let hit = CacheStatus::Hit { ttl_ms: 12_900 };
         assert_eq!(hit.to_field(), "vms-edge; hit; ttl=12");
+        let stale = CacheStatus::Hit { ttl_ms: -400 };
+        assert_eq!(stale.to_field(), "vms-edge; hit; ttl=-1");
         let partial = CacheStatus::Partial {
             hit: 9,
             miss: 1,
@@ -129,9 +129,7 @@ mod tests {
     #[test]
     fn every_field_is_a_structured_list_of_one_token_with_known_parameters() {
         let mut all = vec![
-            CacheStatus::Hit {
-                ttl: Duration::from_secs(9),
-            },
+            CacheStatus::Hit { ttl_ms: -9_500 },
             CacheStatus::Miss {
                 status: 404,
                 stored: false,

@@ -63,8 +63,9 @@ mod tests {
     use crate::cache::clock::Clock;
     use crate::cache::freshness::{Jitter, Windows};
     use crate::cache::header::StoredHeader;
+    use crate::cache::marks::Fence;
     use crate::cache::shelf::Fill;
-    use crate::cache::sort_out;
+    use crate::cache::{Need, sort_out};
     use crate::config;
     use crate::origin::answer::split;
 
@@ -107,7 +108,9 @@ mod tests {
             let filled: BTreeSet<u64> = fills.into_iter().flatten().collect();
             let ids = AskedIds::new(asked[..take].to_vec()).unwrap();
             let windows = Windows::new(&config::Batch::default());
-            let sorted = sort_out(&shelf, &ids, &windows, Clock::manual().0.now());
+            let fence = Fence::default();
+            let now = Clock::manual().0.now();
+            let sorted = sort_out(&shelf, &ids, &windows, &fence, Need::Answer, now);
 
             let known = |id: &u64| filled.contains(id) && owned.contains(id);
             let ascending = array(ids.ascending().iter().copied().filter(known));

@@ -1,5 +1,6 @@
 //! The edge's behaviour through real sockets: one edge and one VMS per test, on ports of their own.
 
+mod ageing;
 mod answers;
 mod checks;
 mod clients;

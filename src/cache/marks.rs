@@ -1,0 +1,123 @@
+//! Marks: the points in time at which a user, an item or everything was invalidated.
+//!
+//! Something stored is used only if its fetch began after every mark that covers it. So purging, read-your-writes and
+//! the race between a fill and a write are one rule, and a mark costs the same however much it covers.
+//!
+//! A mark is remembered for as long as anything that it covers could be. If marks are so many that one must be
+//! forgotten sooner, everything is marked instead: a lost mark must never bring back what it covered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use moka::notification::RemovalCause;
+use moka::sync::Cache;
+
+use super::clock::Time;
+use super::shelf::Slot;
+use crate::request::key::UserId;
+
+/// Most users, and most items, whose marks are remembered one by one.
+const MAX_MARKS: u64 = 100_000;
+
+/// All marks.
+pub struct Marks {
+    everything: Arc<Latest>,
+    users: Cache<UserId, Time>,
+    items: Cache<u64, Time>,
+    latest_item: Latest,
+}
+
+/// The marks that cover one user's shelf; by default none.
+#[derive(Default)]
+pub struct Fence<'a> {
+    whole: Option<Time>,
+    items: Option<(&'a Cache<u64, Time>, Time)>,
+}
+
+/// The latest of some points in time.
+#[derive(Default)]
+struct Latest(AtomicU64);
+
+impl Latest {
+    fn raise(&self, to: Time) {
+        self.0.fetch_max(to.as_nanos() + 1, Ordering::SeqCst);
+    }
+
+    fn get(&self) -> Option<Time> {
+        let raised = self.0.load(Ordering::SeqCst);
+        raised.checked_sub(1).map(Time::from_nanos)
+    }
+}
+
+impl Marks {
+    /// No marks; each will be remembered for `longest`, the longest time for which anything stored is of use.
+    pub fn new(longest: Duration) -> Self {
+        let everything = Arc::new(Latest::default());
+        Self {
+            users: remembered(longest, &everything),
+            items: remembered(longest, &everything),
+            latest_item: Latest::default(),
+            everything,
+        }
+    }
+
+    /// Marks all items of a user.
+    pub fn user(&self, user: UserId, now: Time) {
+        self.users.insert(user, now);
+    }
+
+    /// Marks an item, for everyone.
+    pub fn item(&self, id: u64, now: Time) {
+        self.items.insert(id, now);
+        self.latest_item.raise(now);
+    }
+
+    /// Marks everything.
+    pub fn everything(&self, now: Time) {
+        self.everything.raise(now);
+    }
+
+    /// What covers a user's shelf.
+    pub fn fence(&self, user: &UserId) -> Fence<'_> {
+        let marked = self.users.get(user);
+        Fence {
+            whole: marked.max(self.everything.get()),
+            items: self.latest_item.get().map(|latest| (&self.items, latest)),
+        }
+    }
+}
+
+fn remembered<K: std::hash::Hash + Eq + Send + Sync + 'static>(
+    longest: Duration,
+    everything: &Arc<Latest>,
+) -> Cache<K, Time> {
+    let everything = Arc::clone(everything);
+    Cache::builder()
+        .max_capacity(MAX_MARKS)
+        .time_to_live(longest.max(Duration::from_secs(1)))
+        // The latest marks are those that matter: the earliest is forgotten first.
+        .eviction_policy(moka::policy::EvictionPolicy::lru())
+        .eviction_listener(move |_, mark: Time, cause| {
+            if cause == RemovalCause::Size {
+                everything.raise(mark);
+            }
+        })
+        .build()
+}
+
+impl Fence<'_> {
+    /// Whether a slot's fetch began before a mark that covers it, or with it.
+    pub fn covers(&self, slot: &Slot) -> bool {
+        if self.whole.is_some_and(|mark| slot.fetched <= mark) {
+            return true;
+        }
+        match self.items {
+            // Most slots are younger than the latest mark of any item, and need not be looked up.
+            Some((items, latest)) if slot.fetched <= latest => {
+                items.get(&slot.id).is_some_and(|mark| slot.fetched <= mark)
+            }
+            _ => false,
+        }
+    }
+}

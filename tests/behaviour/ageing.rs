@@ -1,0 +1,203 @@
+//! What becomes of stored items as they age, as the VMS fails, and as writes make them wrong.
+
+use http::Method;
+use vms_edge::demo::vms::{Fault, Times};
+
+use crate::support::world::{Answer, World};
+
+/// Fresh 30 s, stale 60 s more, instead of an error 300 s more; no jitter.
+const WINDOWS: &str = "[[batch]]\npath = \"/api/v1/intercom/shows\"\nfresh = \"30s\"\nabsent = \"10s\"\njitter = 0.0\n\
+                       stale_while_revalidate = \"60s\"\nstale_if_error = \"5m\"\n";
+
+/// Waits until so many fetches have been stored, however long that takes.
+async fn stored(world: &World, fetches: u64) {
+    let line = format!("vms_edge_fetches_total{{outcome=\"stored\"}} {fetches}\n");
+    while !world.metrics().await.contains(&line) {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn says(answer: &Answer, text: &str) -> bool {
+    answer.text().contains(text)
+}
+
+#[tokio::test]
+async fn a_stale_item_is_answered_at_once_and_refreshed_once_in_the_background() {
+    let world = World::with(WINDOWS).await;
+    let ann = world.user(1);
+    ann.asks([1, 2]).await.is("fwd=miss");
+    world.advance(31);
+    world.vms.rename(1, "Renamed");
+    let hold = world.vms.hold();
+    let stale = ann.asks([1, 2]).await.is("ttl=-1");
+    assert!(!says(&stale, "Renamed"));
+    hold.arrived(1).await;
+    // While that refresh runs, nobody begins another.
+    ann.asks([1]).await.is("ttl=-1").untold();
+    drop(hold);
+    stored(&world, 2).await;
+    assert_eq!(world.vms.batches().last().unwrap().ids, [1, 2]);
+    assert!(says(&ann.asks([1, 2]).await.hit(), "Renamed"));
+    assert!(
+        world
+            .metrics()
+            .await
+            .contains("vms_edge_batch_requests_total{result=\"stale\"} 2")
+    );
+}
+
+#[tokio::test]
+async fn a_fetch_for_missing_ids_takes_the_stale_ones_along() {
+    let world = World::with(WINDOWS).await;
+    let ann = world.user(1);
+    ann.asks([1]).await;
+    world.advance(20);
+    ann.asks([2]).await;
+    world.advance(15);
+    let answer = ann.asks([1, 2, 3]).await.gets([1, 2, 3]);
+    answer.is("detail=\"hit=1 miss=2\"").fetched([&[1, 3]]);
+}
+
+#[tokio::test]
+async fn when_the_vms_fails_a_whole_batch_within_stale_if_error_is_answered_from_memory() {
+    for fault in [
+        Fault::Status(500),
+        Fault::Status(502),
+        Fault::Status(503),
+        Fault::Status(504),
+        Fault::CloseBeforeAnswer,
+        Fault::CutBody,
+        Fault::CutJson,
+    ] {
+        let world = World::with(WINDOWS).await;
+        let ann = world.user(1);
+        ann.asks([1, 2, 4]).await;
+        world.advance(100);
+        world.vms.fault(fault.clone(), Times::Always);
+        ann.asks([1, 2, 4]).await.gets([1, 2]).is("ttl=-90");
+        // Never with a hole, and never beyond the bound.
+        assert_ne!(
+            ann.asks([1, 2, 3]).await.is("fwd=miss").text(),
+            "[]",
+            "{fault:?}"
+        );
+        world.advance(230);
+        assert_eq!(ann.asks([1, 2]).await.header("age"), None, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_token_is_never_covered_and_ends_what_was_stored_for_its_user() {
+    for status in [401, 403] {
+        let world = World::with(WINDOWS).await;
+        let ann = world.user(1);
+        ann.asks([1]).await;
+        ann.asks([2]).await;
+        world.advance(100);
+        world.vms.fault(Fault::Status(status), Times::Once);
+        ann.asks([1]).await.status(status);
+        ann.clone()
+            .asks([2])
+            .await
+            .gets([2])
+            .is("fwd=miss")
+            .fetched([&[2]]);
+    }
+}
+
+#[tokio::test]
+async fn a_write_by_the_rules_makes_the_writers_items_wrong_before_its_answer_is_seen() {
+    let rules = format!(
+        "{WINDOWS}[[invalidate]]\npath = \"/api/v1/intercom/{{id}}\"\nscope = [\"user\"]\n"
+    );
+    let world = World::with(&rules).await;
+    let (ann, bob) = (world.user(1), world.user(2));
+    let other_phone = world.user(1).with("x-uuid", "another");
+    for widget in [&ann, &bob, &other_phone] {
+        widget.asks([1, 3]).await.is("fwd=miss");
+    }
+    world.advance(1);
+    let write = ann.clone().with("content-type", "application/json");
+    write
+        .sends(Method::PATCH, "/api/v1/intercom/1", r#"{"title":"Ours"}"#)
+        .await
+        .status(200);
+    world.advance(1);
+    assert!(says(&ann.asks([1, 3]).await.is("fwd=miss"), "Ours"));
+    other_phone.asks([3]).await.is("fwd=miss");
+    bob.asks([1, 3]).await.hit();
+    assert!(
+        world
+            .metrics()
+            .await
+            .contains("vms_edge_marks_total{scope=\"user\"} 1")
+    );
+}
+
+#[tokio::test]
+async fn a_write_may_reach_an_item_for_everyone_or_everything() {
+    let rules = format!(
+        "{WINDOWS}[[invalidate]]\npath = \"/api/v1/intercom/{{id}}\"\nscope = [\"item\"]\n\
+         [[invalidate]]\npath = \"/api/v1/logout\"\nscope = [\"all\"]\n"
+    );
+    let world = World::with(&rules).await;
+    let (ann, bob) = (world.user(1), world.user(2));
+    bob.asks([1, 3]).await;
+    world.advance(1);
+    let write = ann.clone().with("content-type", "application/json");
+    write
+        .sends(Method::PATCH, "/api/v1/intercom/1", r#"{"title":"Ours"}"#)
+        .await
+        .status(200);
+    world.advance(1);
+    bob.asks([1, 3])
+        .await
+        .is("detail=\"hit=1 miss=1\"")
+        .fetched([&[1]]);
+    ann.sends(Method::POST, "/api/v1/logout", "").await;
+    world.advance(1);
+    bob.asks([1, 3]).await.is("fwd=miss");
+}
+
+#[tokio::test]
+async fn a_write_that_failed_or_that_no_rule_names_changes_nothing() {
+    let rules = format!(
+        "{WINDOWS}[[invalidate]]\npath = \"/api/v1/intercom/{{id}}\"\nscope = [\"user\"]\n"
+    );
+    let world = World::with(&rules).await;
+    let ann = world.user(1);
+    ann.asks([1]).await;
+    world.advance(1);
+    ann.sends(Method::PATCH, "/api/v1/intercom/4", "{}")
+        .await
+        .status(404);
+    ann.sends(Method::POST, "/api/v1/echo", "x")
+        .await
+        .status(200);
+    ann.gets("/api/v1/intercom/1").await.status(200);
+    ann.asks([1]).await.hit();
+}
+
+#[tokio::test]
+async fn a_fill_that_began_before_a_write_is_not_used_after_it() {
+    let rules = format!(
+        "{WINDOWS}[[invalidate]]\npath = \"/api/v1/intercom/{{id}}\"\nscope = [\"user\"]\n"
+    );
+    let world = World::with(&rules).await;
+    let ann = world.user(1);
+    let hold = world.vms.hold();
+    let write_meanwhile = async {
+        hold.arrived(1).await;
+        world.advance(1);
+        let write = ann.clone().with("content-type", "application/json");
+        write
+            .sends(Method::PATCH, "/api/v1/intercom/1", r#"{"title":"Ours"}"#)
+            .await
+            .status(200);
+        world.advance(1);
+        drop(hold);
+    };
+    let (before, ()) = tokio::join!(ann.asks([1]), write_meanwhile);
+    assert!(!says(&before, "Ours"));
+    assert!(says(&ann.asks([1]).await.is("fwd=miss"), "Ours"));
+}
