@@ -146,9 +146,10 @@ impl Edge {
 
         self.background
             .spawn(keep_resolved(Arc::clone(&filler.servers)));
+        let counted = Arc::clone(&filler);
         let router = admin::router(Admin {
             metrics,
-            filler: Arc::clone(&filler),
+            usage: Box::new(move || counted.store.usage()),
             ready: Arc::clone(&ready),
             log_dropped,
             token: config.admin.token.clone(),

@@ -10,7 +10,7 @@
 //! says what is known, [`origin`] asks the VMS for the rest, [`reply`] puts the answer together. [`app`] builds all of
 //! them from a [`config`], [`ops`] shows operators what happens, and [`demo`] holds a small VMS to try it on.
 //!
-//! Imports run one way: `request` < `cache` < `origin` < `reply` < `batch` < `edge` < `app`. Parts that decide are pure
+//! Imports run one way: `config` < `request` < `cache` < `origin` < `reply` < `ops` < `batch` < `edge` < `app`. Parts that decide are pure
 //! functions of their input and a given time; parts that do I/O are thin.
 //!
 //! # What always holds

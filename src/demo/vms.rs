@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 mod answer;
 mod body;
+mod endpoint;
 mod faults;
 mod gate;
 mod health;
@@ -34,10 +35,11 @@ mod wire;
 mod world;
 
 pub use answer::Answer;
+pub use endpoint::Endpoint;
 pub use faults::{Fault, Pace, Times, UNASKED_ID};
 pub use gate::Hold;
 pub use record::{Seen, SeenBatch};
-pub use routes::{Endpoint, Order};
+pub use routes::Order;
 
 use self::routes::{Call, Outcome};
 use self::world::Viewer;

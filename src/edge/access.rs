@@ -3,13 +3,15 @@
 //! The line names the path without its query, whose values could be secret, and escapes whatever could break a line.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use pingora_core::Error;
 use pingora_proxy::Session;
 
 use super::{EdgeProxy, RequestContext};
 use crate::ops::log::ACCESS;
-use crate::ops::metrics::{Label, RequestKind};
+use crate::ops::metrics::RequestKind;
+use crate::reply::cache_status::BatchResult;
 use crate::request;
 use crate::request::decline::Bypass;
 
@@ -42,10 +44,14 @@ pub(super) fn record(
         ?path,
         status,
         bytes = session.body_bytes_sent(),
-        time_us = took.as_micros() as u64,
-        cache = ctx.batch.map(Label::name),
+        time_us = microseconds(took),
+        cache = ctx.batch.map(BatchResult::name),
         bypass = ctx.bypass.map(Bypass::name),
-        upstream_us = ctx.upstream.map(|upstream| upstream.as_micros() as u64),
+        upstream_us = ctx.upstream.map(microseconds),
         "request"
     );
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

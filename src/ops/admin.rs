@@ -12,15 +12,15 @@ use axum::routing::get;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use super::metrics::Metrics;
-use crate::batch::fill::Filler;
+use crate::cache::store::Usage;
 use crate::config::Token;
 
 /// What the admin listener tells of.
 pub struct Admin {
     /// Counted so far.
     pub metrics: Arc<Metrics>,
-    /// Knows how full the store is.
-    pub filler: Arc<Filler>,
+    /// Tells how full the store is.
+    pub usage: Box<dyn Fn() -> Usage + Send + Sync>,
     /// Whether new requests are welcome; false from the beginning of a shutdown.
     pub ready: Arc<AtomicBool>,
     /// Lines that the log dropped.
@@ -57,7 +57,7 @@ async fn ready(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
 async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     let dropped = admin.log_dropped.as_ref();
     let dropped = dropped.map_or(0, ErrorCounter::dropped_lines);
-    let text = admin.metrics.render(admin.filler.store.usage(), dropped);
+    let text = admin.metrics.render((admin.usage)(), dropped);
     ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text)
 }
 

@@ -10,6 +10,7 @@ use prometheus::{
 use crate::cache::store::Usage;
 use crate::origin::answer::Unfit;
 use crate::origin::fetch::FetchError;
+use crate::reply::cache_status::BatchResult;
 use crate::request::decline::Bypass;
 
 /// A closed set of label values.
@@ -41,26 +42,6 @@ macro_rules! label {
             }
         }
     };
-}
-
-label! {
-    /// How a request on a batch path was answered.
-    BatchResult as "result" {
-        /// From memory alone.
-        Hit = "hit",
-        /// From memory alone, some of it stale.
-        Stale = "stale",
-        /// Some ids from memory, the others fetched.
-        Partial = "partial",
-        /// All ids fetched.
-        Miss = "miss",
-        /// Passed through uncached.
-        Bypass = "bypass",
-        /// Refused by the header checks.
-        Rejected = "rejected",
-        /// The VMS could not be asked.
-        Error = "error",
-    }
 }
 
 label! {
@@ -121,16 +102,23 @@ label! {
     }
 }
 
-impl Label for Bypass {
-    const NAME: &'static str = "reason";
-    const ALL: &'static [Self] = &Self::ALL;
-    fn name(self) -> &'static str {
-        self.name()
-    }
-    fn place(self) -> usize {
-        self as usize
-    }
+macro_rules! label_of {
+    ($set:ident as $label:literal) => {
+        impl Label for $set {
+            const NAME: &'static str = $label;
+            const ALL: &'static [Self] = &Self::ALL;
+            fn name(self) -> &'static str {
+                self.name()
+            }
+            fn place(self) -> usize {
+                self as usize
+            }
+        }
+    };
 }
+
+label_of!(BatchResult as "result");
+label_of!(Bypass as "reason");
 
 impl FetchOutcome {
     /// Of a fetch without answer.

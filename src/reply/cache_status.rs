@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use crate::ops::metrics::BatchResult;
 use crate::request::decline::Bypass;
 
 /// How a batch was answered, as `Cache-Status`, metric and access line tell it.
@@ -37,8 +36,53 @@ pub enum CacheStatus {
     Failed,
 }
 
+/// How a request on a batch path was answered, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchResult {
+    /// From memory alone.
+    Hit,
+    /// From memory alone, some of it stale.
+    Stale,
+    /// Some ids from memory, the others fetched.
+    Partial,
+    /// All ids fetched.
+    Miss,
+    /// Passed through uncached.
+    Bypass,
+    /// Refused by the header checks.
+    Rejected,
+    /// The VMS could not be asked.
+    Error,
+}
+
+impl BatchResult {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Self; 7] = [
+        Self::Hit,
+        Self::Stale,
+        Self::Partial,
+        Self::Miss,
+        Self::Bypass,
+        Self::Rejected,
+        Self::Error,
+    ];
+
+    /// The name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Partial => "partial",
+            Self::Miss => "miss",
+            Self::Bypass => "bypass",
+            Self::Rejected => "rejected",
+            Self::Error => "error",
+        }
+    }
+}
+
 impl CacheStatus {
-    /// The same for the metric.
+    /// The same in one word.
     pub fn result(self) -> BatchResult {
         match self {
             Self::Hit { ttl_ms } if ttl_ms <= 0 => BatchResult::Stale,

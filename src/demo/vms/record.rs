@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use http::Method;
 
-use super::routes::Endpoint;
+use super::endpoint::Endpoint;
 
 /// Users are spread over so many locks, so that connections seldom wait for each other.
 const SHARDS: usize = 16;

@@ -4,11 +4,12 @@
 
 use http::{HeaderMap, Method, StatusCode, header};
 
-pub use batch::{Endpoint, Order};
+pub use batch::Order;
 
 pub(crate) mod batch;
 
 use super::answer::Answer;
+use super::endpoint::Endpoint;
 use super::input::{self, Input};
 use super::php::{self, Value, json};
 use super::record::SeenBatch;

@@ -6,18 +6,10 @@ use http::StatusCode;
 
 use super::Outcome;
 use crate::demo::vms::answer::Answer;
+use crate::demo::vms::endpoint::Endpoint;
 use crate::demo::vms::record::SeenBatch;
 use crate::demo::vms::validate::Errors;
 use crate::demo::vms::world::{CAMERA_OFFSET, Viewer, World, render};
-
-/// The two routes that answer many objects at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Endpoint {
-    /// `GET /api/v1/intercom/shows`
-    Intercoms,
-    /// `GET /api/v1/cameras/shows`
-    Cameras,
-}
 
 /// In which order a batch is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
