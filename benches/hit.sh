@@ -10,6 +10,8 @@ rounds=${ROUNDS:-5}
 seconds=${SECONDS_PER_ROUND:-4}
 edge=${EDGE:-target/release/vms-edge}
 work=$(mktemp -d)
+# Started by root, nginx's worker is somebody else, who has to reach the cache.
+chmod 711 "$work"
 started=()
 trap 'kill "${started[@]}" 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$work"' EXIT
 

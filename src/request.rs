@@ -3,7 +3,7 @@
 //! A request on a batch path goes through two steps. [`examine`] looks at the header alone: it refuses what the
 //! header checks refuse, declines what the edge does not fully understand, and otherwise hands out [`Checked`], the
 //! proof that both were done. [`Checked::read`] then takes that proof, the query and the body (if any), and yields a
-//! [`BatchRequest`]: ids that are numbers, a [`Key`](key::Key) that belongs to this requester alone.
+//! [`BatchRequest`]: ids that are numbers, a [`Key`] that belongs to this requester alone.
 //!
 //! Past this module there are no ids as strings, no empty batch and no second check. Nothing here does I/O.
 

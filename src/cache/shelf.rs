@@ -1,8 +1,8 @@
 //! One requester's items, side by side.
 //!
 //! A shelf never changes: a fill makes a new one from the old. Its items stand in one block of bytes in ascending
-//! order of their ids, with the commas of a JSON array already between them, so that neighbours are copied into an
-//! answer in one piece.
+//! order of their ids, which is the JSON array of them all: a batch for all of them is answered with that block itself,
+//! and neighbours are copied into an answer in one piece.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub const MAX_SLOTS: usize = 1024;
 #[derive(Debug)]
 pub struct Shelf {
     slots: Box<[Slot]>,
-    items: Box<[u8]>,
+    array: Bytes,
     header: Arc<StoredHeader>,
 }
 
@@ -101,22 +101,24 @@ impl Shelf {
     }
 
     fn from_pieces(pieces: &[Piece<'_>], header: Arc<StoredHeader>) -> Self {
-        let total = pieces.iter().map(|piece| piece.bytes.len() + 1).sum();
-        let mut items = Vec::with_capacity(total);
+        let total: usize = pieces.iter().map(|piece| piece.bytes.len() + 1).sum();
+        let mut array = Vec::with_capacity(total + 2);
+        array.push(b'[');
         let mut slots = Vec::with_capacity(pieces.len());
         for piece in pieces {
             let mut slot = piece.slot;
-            if slot.kind() == Kind::Item && !items.is_empty() {
-                items.push(b',');
+            if slot.kind() == Kind::Item && array.len() > 1 {
+                array.push(b',');
             }
             slot.start =
-                u32::try_from(items.len()).expect("MAX_SLOTS bounded answers fit in 4 GiB");
-            items.extend_from_slice(piece.bytes);
+                u32::try_from(array.len()).expect("MAX_SLOTS bounded answers fit in 4 GiB");
+            array.extend_from_slice(piece.bytes);
             slots.push(slot);
         }
+        array.push(b']');
         Self {
             slots: slots.into_boxed_slice(),
-            items: items.into_boxed_slice(),
+            array: array.into_boxed_slice().into(),
             header,
         }
     }
@@ -132,15 +134,15 @@ impl Shelf {
         self.slots[place].id
     }
 
-    /// Where in [`Shelf::items`] the item at a place stands.
+    /// Where in [`Shelf::array`] the item at a place stands.
     pub fn range_at(&self, place: usize) -> Range<usize> {
         let slot = &self.slots[place];
         slot.start as usize..slot.start as usize + slot.len as usize
     }
 
-    /// All items in ascending order of their ids, a comma between each two.
-    pub fn items(&self) -> &[u8] {
-        &self.items
+    /// The JSON array of all items in ascending order of their ids.
+    pub fn array(&self) -> &Bytes {
+        &self.array
     }
 
     /// The response header of the latest fill.
@@ -155,11 +157,11 @@ impl Shelf {
 
     /// Bytes of memory that it occupies, without the header that it shares with other shelves.
     pub fn size_bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val::<[Slot]>(&self.slots) + self.items.len()
+        size_of::<Self>() + size_of_val::<[Slot]>(&self.slots) + self.array.len()
     }
 
     fn bytes_of(&self, slot: &Slot) -> &[u8] {
-        &self.items[slot.start as usize..slot.start as usize + slot.len as usize]
+        &self.array[slot.start as usize..slot.start as usize + slot.len as usize]
     }
 }
 

@@ -8,7 +8,7 @@ use crate::request::ids::AskedIds;
 
 use super::order::Sequence;
 
-/// The array of the usable items of `shelf`, in one allocation.
+/// The array of the usable items of `shelf`, in one allocation at the most.
 pub fn compose(shelf: &Shelf, sorted: &Sorted, ids: &AskedIds, sequence: Sequence) -> Bytes {
     match sequence {
         Sequence::Ascending => copy(shelf, sorted.usable.iter().copied()),
@@ -16,13 +16,13 @@ pub fn compose(shelf: &Shelf, sorted: &Sorted, ids: &AskedIds, sequence: Sequenc
     }
 }
 
-/// Copies the items at `places`. Those that are neighbours on the shelf are copied in one piece, together with the
-/// comma that stands between them.
+/// The items at `places`. Those that are neighbours on the shelf are copied in one piece, together with the comma that
+/// stands between them; if they are all there are, nothing is copied.
 fn copy(shelf: &Shelf, places: impl Iterator<Item = usize> + Clone) -> Bytes {
+    let source = shelf.array();
     let ranges = places.map(|place| shelf.range_at(place));
-    let capacity = 2 + ranges.clone().map(|range| range.len() + 1).sum::<usize>();
-    let mut array = BytesMut::with_capacity(capacity);
-    array.put_u8(b'[');
+    let length = 2 + ranges.clone().map(|range| range.len() + 1).sum::<usize>();
+    let mut array = BytesMut::new();
     let mut run = 0..0;
     for range in ranges {
         if run.is_empty() {
@@ -30,14 +30,27 @@ fn copy(shelf: &Shelf, places: impl Iterator<Item = usize> + Clone) -> Bytes {
         } else if range.start == run.end + 1 {
             run.end = range.end;
         } else {
-            array.put_slice(&shelf.items()[run]);
+            begin(&mut array, length);
+            array.put_slice(&source[run]);
             array.put_u8(b',');
             run = range;
         }
     }
-    array.put_slice(&shelf.items()[run]);
+    if run.start == 1 && run.end == source.len() - 1 {
+        return source.clone();
+    }
+    begin(&mut array, length);
+    array.put_slice(&source[run]);
     array.put_u8(b']');
     array.freeze()
+}
+
+/// Allocates the answer, once it is clear that one has to be made.
+fn begin(array: &mut BytesMut, length: usize) {
+    if array.is_empty() {
+        array.reserve(length);
+        array.put_u8(b'[');
+    }
 }
 
 fn places_as_asked(shelf: &Shelf, sorted: &Sorted, ids: &AskedIds) -> Vec<usize> {
