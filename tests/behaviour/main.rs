@@ -9,6 +9,7 @@ mod ageing;
 mod answers;
 mod checks;
 mod clients;
+mod fetching;
 mod model;
 mod stored;
 mod support;
