@@ -28,6 +28,7 @@ use crate::ops::admin::{self, Admin};
 use crate::ops::metrics::Metrics;
 use crate::origin::fetch::Fetcher;
 use crate::origin::servers::{RESOLVE_EVERY, Servers, SystemResolver, Unresolvable};
+use crate::origin::trust::{self, Untrusted};
 use crate::request::key::KeyMaker;
 
 /// Connections that the kernel holds until they are accepted (bounded by `net.core.somaxconn`).
@@ -52,6 +53,9 @@ pub enum StartError {
     /// A server of the VMS has no address.
     #[error(transparent)]
     Upstream(#[from] Unresolvable),
+    /// The VMS's certificate cannot be verified.
+    #[error(transparent)]
+    Trust(#[from] Untrusted),
     /// The operating system has no randomness to give.
     #[error("no randomness for the secret of this process: {0}")]
     Secret(getrandom::Error),
@@ -95,9 +99,10 @@ impl Edge {
             .enable_all()
             .build()
             .map_err(StartError::Threads)?;
+        let authorities = trust::authorities(&config.upstream)?;
         let (servers, listeners, admin) = background.block_on(async {
             let resolver = Box::new(SystemResolver);
-            let servers = Servers::resolve(&config.upstream, resolver).await?;
+            let servers = Servers::resolve(&config.upstream, authorities, resolver).await?;
             let listen = |address: &SocketAddr| listen("server.listen", *address);
             let listeners = config.server.listen.iter().map(listen);
             let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
@@ -197,7 +202,8 @@ impl Running {
         self.workers.stop_accepting();
         let deadline = Instant::now() + self.grace;
         let in_flight = || self.filler.metrics.in_flight().get();
-        while in_flight() > 0 && Instant::now() < deadline {
+        let done = || !self.workers.accept() && in_flight() == 0;
+        while !done() && Instant::now() < deadline {
             std::thread::sleep(SHUTDOWN_STEP);
         }
         let left = in_flight();
@@ -213,7 +219,7 @@ impl Running {
 fn http_proxy(config: &Config, edge: EdgeProxy) -> HttpProxy<EdgeProxy> {
     let server = Arc::new(ServerConf {
         threads: config.server.threads,
-        ca_file: Servers::ca_file(&config.upstream),
+        ca_file: trust::connector_file(&config.upstream),
         max_retries: MAX_TRIES,
         ..ServerConf::default()
     });

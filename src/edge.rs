@@ -5,6 +5,7 @@
 //! writes its access line.
 
 mod access;
+mod client;
 pub mod workers;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,8 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version, header};
 use ipnet::IpNet;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
@@ -32,7 +32,7 @@ use crate::request::checks::Refusal;
 use crate::request::decline::Bypass;
 use crate::request::key::KeyMaker;
 use crate::request::write;
-use crate::request::{self, BatchRequest, Body, Checked, Declined, Endpoint, MAX_BODY_BYTES};
+use crate::request::{self, BatchRequest, Checked, Declined, Endpoint, framing};
 
 /// How long a client's unused connection is kept, in seconds: longer than the idle timeout of the balancers that stand
 /// before it (Traefik 90, nginx 60), so that it is they who close.
@@ -123,7 +123,7 @@ impl EdgeProxy {
             Err(Declined::Refused(refusal)) => return Ok(Verdict::Refuse(refusal)),
             Err(Declined::Bypass(reason)) => return Ok(Verdict::PassThrough(reason)),
         };
-        let Some(body) = read_body(session, &checked).await? else {
+        let Some(body) = client::read_body(session, &checked).await? else {
             return Ok(Verdict::Refuse(Refusal::BodyTooLarge));
         };
         let keyed = endpoint.vary();
@@ -183,44 +183,6 @@ impl EdgeProxy {
     }
 }
 
-/// Reads the body that a batch announces; `None` if it is too large.
-///
-/// Pingora keeps what is read, so that the request can still be passed on.
-async fn read_body(session: &mut Session, checked: &Checked) -> Result<Option<Bytes>> {
-    match checked.body() {
-        Body::Empty => return Ok(Some(Bytes::new())),
-        Body::TooLarge => return Ok(None),
-        Body::Json => {}
-    }
-    session.enable_retry_buffering();
-    let mut body = BytesMut::new();
-    while let Some(chunk) = session
-        .read_request_body()
-        .await
-        .map_err(Error::into_down)?
-    {
-        if body.len() + chunk.len() > MAX_BODY_BYTES {
-            return Ok(None);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Some(body.freeze()))
-}
-
-async fn write(session: &mut Session, header: Box<ResponseHeader>, body: Bytes) -> Result<()> {
-    let has_body = !matches!(header.status.as_u16(), 204 | 304);
-    session.write_response_header(header, !has_body).await?;
-    if has_body {
-        session.write_response_body(Some(body), true).await?;
-    }
-    Ok(())
-}
-
-async fn write_error(session: &mut Session, error: &EdgeError) -> Result<()> {
-    let body = error.body();
-    write(session, error.header(body.len()), body).await
-}
-
 #[async_trait]
 impl ProxyHttp for EdgeProxy {
     type CTX = RequestContext;
@@ -254,10 +216,19 @@ impl ProxyHttp for EdgeProxy {
         }
         session.set_read_timeout(Some(self.idle_timeout));
         session.set_write_timeout(Some(self.idle_timeout));
+        let request = session.req_header();
+        // HTTP/1.0 has no interim responses (RFC 9110, 15.2).
+        let is_old = request.version == Version::HTTP_10;
+        // Requests sent ahead are answered one after the other; before a WebSocket is open, nothing may be sent ahead.
+        let may_pipeline = !session.is_upgrade_req();
+        session.set_ignore_info_resp(is_old);
+        session.set_pipelining_enabled(may_pipeline);
         if let Some(address) = session.client_addr().and_then(|address| address.as_inet()) {
             ctx.peer = Peer::new(address.ip(), &self.trusted_proxies);
         }
-        Ok(())
+        let received = session.as_http1().map(|h1| h1.get_headers_raw_bytes());
+        framing::check(session.req_header(), &received.unwrap_or_default())
+            .map_err(|fault| Error::explain(ErrorType::InvalidHTTPHeader, fault).into_down())
     }
 
     async fn request_filter(
@@ -279,18 +250,21 @@ impl ProxyHttp for EdgeProxy {
             Verdict::Refuse(refusal) => {
                 metrics.batch(BatchResult::Rejected);
                 ctx.batch = Some(BatchResult::Rejected);
-                if refusal == Refusal::BodyTooLarge {
-                    // What the client still sends would have to be read to its end.
-                    session.set_keepalive(None);
+                let too_large = refusal == Refusal::BodyTooLarge;
+                let error = EdgeError::Refused(refusal);
+                if too_large {
+                    client::write_last_error(session, &error).await?;
+                } else {
+                    client::drain_small_body(session);
+                    client::write_error(session, &error).await?;
                 }
-                write_error(session, &EdgeError::Refused(refusal)).await?;
                 Ok(true)
             }
             Verdict::Reply(reply) => {
                 metrics.batch(reply.result);
                 ctx.batch = Some(reply.result);
                 ctx.upstream = reply.upstream;
-                write(session, reply.header, reply.body).await?;
+                client::write(session, reply.header, reply.body).await?;
                 Ok(true)
             }
         }
@@ -304,8 +278,14 @@ impl ProxyHttp for EdgeProxy {
         ctx.connections_tried += 1;
         ctx.asked_upstream = Some(Instant::now());
         // A WebSocket may be silent for as long as both ends like.
-        let idle_timeout = (!session.is_upgrade_req()).then_some(self.idle_timeout);
-        Ok(Box::new(self.filler.servers.next_peer(idle_timeout)))
+        let is_websocket = framing::is_websocket(session.req_header());
+        let idle_timeout = (!is_websocket).then_some(self.idle_timeout);
+        let mut peer = self.filler.servers.next_peer(idle_timeout);
+        if ctx.retried {
+            // Shares no pool with anybody, so that the connection is a new one: others may be closed by now as well.
+            peer.group_key = fastrand::u64(1..);
+        }
+        Ok(Box::new(peer))
     }
 
     async fn upstream_request_filter(
@@ -324,9 +304,22 @@ impl ProxyHttp for EdgeProxy {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            let is_modern = response.version == Version::HTTP_11;
+            if !is_modern || !framing::is_websocket(session.req_header()) {
+                let fault = "a change of protocol that nobody asked for";
+                return Error::e_explain(ErrorType::InvalidHTTPHeader, fault)
+                    .map_err(Error::into_up);
+            }
             session.set_read_timeout(None);
         } else if response.status.is_informational() {
             return Ok(());
+        } else {
+            let client = session.req_header().version;
+            forward::describe_answer(response, client)?;
+            if client == Version::HTTP_10 && !response.headers.contains_key(header::CONTENT_LENGTH)
+            {
+                session.set_keepalive(None);
+            }
         }
         if response.status.is_success() {
             self.mark_what_was_written(session.req_header());
@@ -387,9 +380,8 @@ impl ProxyHttp for EdgeProxy {
             .is_some_and(|header| !header.status.is_informational());
         let error_code = match answer {
             Some(answer) if !begun => {
-                session.set_keepalive(None);
                 // The client may be gone; the access line tells.
-                let _ = write_error(session, &answer).await;
+                let _ = client::write_last_error(session, &answer).await;
                 answer.status()
             }
             _ => 0,

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use vms_edge::app::Edge;
 use vms_edge::cache::clock::Clock;
 use vms_edge::config::{self, Config};
@@ -98,17 +99,19 @@ fn report(outcome: Outcome) -> ExitCode {
 
 fn serve(config: Config) -> Outcome {
     let logs = log::start(&config.log)?;
-    let running = Edge::bind(config, Clock::system())?.start(Some(logs.dropped()))?;
+    let edge = Edge::bind(config, Clock::system())?;
+    let mut signals = Signals::catch()?;
+    let running = edge.start(Some(logs.dropped()))?;
     let addresses = running.addresses();
     tracing::info!(?addresses, admin = %running.admin_address(), "serving");
-    wait_for_signal()?;
+    signals.wait();
     tracing::info!("shutting down");
     running.stop();
     Ok(())
 }
 
 fn demo(once: bool) -> Outcome {
-    let runtime = tokio::runtime::Runtime::new()?;
+    let runtime = Runtime::new()?;
     let vms = StandIn::new();
     let serving = runtime.block_on(vms.start())?;
     // A tour that ends needs no port that anybody knows.
@@ -128,6 +131,7 @@ fn demo(once: bool) -> Outcome {
     );
     let running = Edge::bind(Config::parse(&settings, "demo")?, Clock::system())?.start(None)?;
     let address = running.addresses()[0];
+    let mut signals = Signals::catch()?;
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -141,7 +145,7 @@ fn demo(once: bool) -> Outcome {
             out,
             "\nTry it:\n\n{curl}\n\nMetrics: curl http://{admin}/metrics\nCtrl-C ends it."
         )?;
-        wait_for_signal()?;
+        signals.wait();
     }
     running.stop();
     Ok(())
@@ -150,7 +154,7 @@ fn demo(once: bool) -> Outcome {
 fn demo_vms(listen: SocketAddr, latency: Duration) -> Outcome {
     let vms = StandIn::without_record();
     vms.set_latency(latency);
-    tokio::runtime::Runtime::new()?.block_on(async {
+    Runtime::new()?.block_on(async {
         let listener = TcpListener::bind(listen).await?;
         eprintln!("the stand-in VMS listens on {}", listener.local_addr()?);
         vms.serve(listener).await?;
@@ -158,17 +162,39 @@ fn demo_vms(listen: SocketAddr, latency: Duration) -> Outcome {
     })
 }
 
-fn wait_for_signal() -> std::io::Result<()> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
+/// The signals that ask for a shutdown. Caught before the edge says that it serves, so that none of them kills it then.
+struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let catch = || {
+            std::io::Result::Ok((
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+            ))
+        };
+        let (terminate, interrupt) = runtime.block_on(async { catch() })?;
+        Ok(Self {
+            runtime,
+            terminate,
+            interrupt,
+        })
+    }
+
+    fn wait(&mut self) {
+        let (terminate, interrupt) = (&mut self.terminate, &mut self.interrupt);
+        self.runtime.block_on(async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            Ok(())
-        })
+        });
+    }
 }

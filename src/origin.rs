@@ -4,3 +4,4 @@ pub mod answer;
 pub mod fetch;
 pub mod forward;
 pub mod servers;
+pub mod trust;

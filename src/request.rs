@@ -9,6 +9,7 @@
 
 pub mod checks;
 pub mod decline;
+pub mod framing;
 pub mod ids;
 pub mod key;
 pub mod write;

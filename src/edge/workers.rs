@@ -8,6 +8,7 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
@@ -32,6 +33,8 @@ const READ_BUFFER_BYTES: usize = 16 << 10;
 /// Threads that serve.
 pub struct Workers {
     threads: Vec<JoinHandle<()>>,
+    /// How many threads still accept.
+    accept: Arc<AtomicUsize>,
     accepting: watch::Sender<bool>,
     serving: watch::Sender<bool>,
 }
@@ -50,6 +53,7 @@ impl Workers {
         let proxy = Arc::new(proxy);
         let mut workers = Self {
             threads: Vec::with_capacity(count),
+            accept: Arc::new(AtomicUsize::new(count)),
             accepting: watch::Sender::new(false),
             serving: watch::Sender::new(false),
         };
@@ -57,6 +61,7 @@ impl Workers {
             let worker = Worker {
                 service: service(listeners, Shared(Arc::clone(&proxy)))?,
                 fds: descriptors(listeners)?,
+                accept: Arc::clone(&workers.accept),
                 stop_accepting: workers.accepting.subscribe(),
                 stop_serving: workers.serving.subscribe(),
                 runtime: tokio::runtime::Builder::new_current_thread()
@@ -74,6 +79,11 @@ impl Workers {
         self.accepting.send_replace(true);
     }
 
+    /// Whether any thread still takes a new connection or request.
+    pub fn accept(&self) -> bool {
+        self.accept.load(Ordering::SeqCst) > 0
+    }
+
     /// Ends all threads, whatever they do.
     pub fn stop_serving(self) {
         self.serving.send_replace(true);
@@ -88,6 +98,7 @@ struct Worker {
     runtime: tokio::runtime::Runtime,
     service: Service<Shared>,
     fds: ListenFds,
+    accept: Arc<AtomicUsize>,
     stop_accepting: ShutdownWatch,
     stop_serving: watch::Receiver<bool>,
 }
@@ -98,6 +109,7 @@ impl Worker {
             self.service
                 .start_service(Some(self.fds), self.stop_accepting, 1)
                 .await;
+            self.accept.fetch_sub(1, Ordering::SeqCst);
             // Its sender lives until the threads have ended.
             let _ = self.stop_serving.wait_for(|stop| *stop).await;
         });

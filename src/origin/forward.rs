@@ -5,8 +5,9 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use ipnet::IpNet;
+use pingora_core::{Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -78,7 +79,35 @@ pub fn describe_hop(
     }
     if let Some(host) = host {
         request.insert_header("Host", host.clone())?;
+    } else if !request.headers.contains_key(header::HOST) {
+        // An HTTP/1.0 client may leave it out; in HTTP/1.1, which the VMS is spoken to in, it is empty then.
+        request.insert_header("Host", "")?;
     }
+    Ok(())
+}
+
+/// Makes the header of an answer that passes through one of the client's connection, `client` being the version it
+/// speaks.
+///
+/// # Errors
+///
+/// When the body is coded in a way that only the VMS's own connection could undo.
+pub fn describe_answer(response: &mut ResponseHeader, client: Version) -> pingora_core::Result<()> {
+    let coding = response.headers.get(header::TRANSFER_ENCODING);
+    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Error::e_explain(
+            ErrorType::InvalidHTTPHeader,
+            "a transfer coding that nobody asked for",
+        )
+        .map_err(Error::into_up);
+    }
+    let is_chunked = coding.is_some();
+    drop_response_hop_by_hop(response);
+    // HTTP/1.0 knows no chunks: there, the end of the connection is the end of the body (RFC 9112, 6.3).
+    if is_chunked && client != Version::HTTP_10 && response.status != StatusCode::NO_CONTENT {
+        response.insert_header("Transfer-Encoding", "chunked")?;
+    }
+    response.set_version(Version::HTTP_11);
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use pingora_core::connectors::ConnectorOptions;
 use pingora_core::upstreams::peer::HttpPeer;
 
+use super::trust::{self, Authorities};
 use crate::config::{self, ServerName};
 
 /// How often names are resolved again.
@@ -61,6 +62,7 @@ pub struct Unresolvable {
 /// The servers of the VMS, as they resolve now; asked in turn.
 pub struct Servers {
     upstream: config::Upstream,
+    authorities: Authorities,
     resolver: Box<dyn Resolve>,
     addresses: ArcSwap<Vec<Server>>,
     turn: AtomicUsize,
@@ -76,17 +78,19 @@ struct Server {
 }
 
 impl Servers {
-    /// Resolves all configured servers.
+    /// Resolves all configured servers, which are believed on the word of `authorities`.
     ///
     /// # Errors
     ///
     /// The first that has no address.
     pub async fn resolve(
         upstream: &config::Upstream,
+        authorities: Authorities,
         resolver: Box<dyn Resolve>,
     ) -> Result<Self, Unresolvable> {
         let servers = Self {
             upstream: upstream.clone(),
+            authorities,
             resolver,
             addresses: ArcSwap::default(),
             turn: AtomicUsize::new(0),
@@ -173,24 +177,19 @@ impl Servers {
         let mut peer = HttpPeer::new(server.address, tls.is_some(), name);
         peer.options.connection_timeout = Some(self.upstream.connect_timeout);
         peer.options.total_connection_timeout = Some(self.upstream.connect_timeout);
-        peer.options.read_timeout = idle_timeout;
+
         peer.options.write_timeout = idle_timeout;
         peer.options.idle_timeout = Some(POOL_IDLE);
         peer.options.verify_cert = tls.is_none_or(|tls| tls.verify);
         peer.options.verify_hostname = peer.options.verify_cert;
+        peer.options.ca.clone_from(&self.authorities);
         peer
-    }
-
-    /// The file of the authorities to trust, if not the system's.
-    pub fn ca_file(upstream: &config::Upstream) -> Option<String> {
-        let ca = upstream.tls.as_ref()?.ca.as_ref()?;
-        Some(ca.to_string_lossy().into_owned())
     }
 
     /// Options for a pool of connections to these servers.
     pub fn connector_options(upstream: &config::Upstream) -> ConnectorOptions {
         let mut options = ConnectorOptions::new(POOL_SIZE);
-        options.ca_file = Self::ca_file(upstream);
+        options.ca_file = trust::connector_file(upstream);
         options
     }
 }
@@ -228,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn servers_are_asked_in_turn() {
         let upstream = upstream(r#""10.0.0.1:80", "[::1]:81""#);
-        let servers = Servers::resolve(&upstream, Box::new(SystemResolver))
+        let servers = Servers::resolve(&upstream, None, Box::new(SystemResolver))
             .await
             .unwrap();
         assert_eq!(
@@ -241,7 +240,7 @@ mod tests {
     async fn a_name_is_followed_when_it_moves_and_kept_when_it_fails() {
         let told = Arc::new(Mutex::new(vec!["10.0.0.1:80"]));
         let upstream = upstream(r#""vms.test:80""#);
-        let servers = Servers::resolve(&upstream, Box::new(Told(Arc::clone(&told))))
+        let servers = Servers::resolve(&upstream, None, Box::new(Told(Arc::clone(&told))))
             .await
             .unwrap();
         assert_eq!(asked(&servers, 1), ["10.0.0.1:80"]);
@@ -261,7 +260,7 @@ mod tests {
     async fn a_name_without_address_at_the_start_is_named() {
         let told = Arc::new(Mutex::new(vec![]));
         let upstream = upstream(r#""vms.test:80""#);
-        let failure = Servers::resolve(&upstream, Box::new(Told(told)))
+        let failure = Servers::resolve(&upstream, None, Box::new(Told(told)))
             .await
             .err()
             .unwrap();

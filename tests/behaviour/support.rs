@@ -1,4 +1,19 @@
 //! What the behaviour tests are told with.
 
+pub(crate) mod client;
+pub(crate) mod deaf;
 pub(crate) mod edge;
+pub(crate) mod scripted;
+pub(crate) mod wire;
 pub(crate) mod world;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// Waits for what must come; a test that waits in vain fails instead of hanging.
+pub(crate) async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    tokio::time::timeout(PATIENCE, event)
+        .await
+        .unwrap_or_else(|_| panic!("{what} did not come"))
+}

@@ -26,8 +26,12 @@ impl TestEdge {
     /// An edge before `servers` (`host:port`), with `settings` added to the configuration: dotted keys such as
     /// `upstream.connect_timeout = "100ms"`, then tables.
     pub(crate) fn with(servers: &[String], settings: &str) -> Self {
+        let grace = match settings.contains("server.grace") {
+            true => "",
+            false => "server.grace = \"5s\"\n",
+        };
         let text = format!(
-            "server.listen = [\"127.0.0.1:0\"]\nserver.threads = 1\nserver.grace = \"5s\"\n\
+            "server.listen = [\"127.0.0.1:0\"]\nserver.threads = 1\n{grace}\
              admin.listen = \"127.0.0.1:0\"\nupstream.servers = {servers:?}\n{settings}"
         );
         let config = Config::parse(&text, "test").unwrap_or_else(|error| panic!("{error}"));
@@ -61,7 +65,7 @@ impl TestEdge {
 impl Drop for TestEdge {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            // Dropping a runtime blocks, which a thread of the test's runtime must not.
+            // Stopping waits for requests and threads, which a thread of the test's runtime must not.
             std::thread::spawn(move || running.stop());
         }
     }

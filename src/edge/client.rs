@@ -1,0 +1,80 @@
+//! The client's connection, where the edge answers by itself: reading what a batch announces, writing the answer, and
+//! leaving the connection so that the client sees all of it.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use pingora_core::{Error, Result};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use crate::reply::error::EdgeError;
+use crate::request::{Body, Checked, MAX_BODY_BYTES, framing};
+
+/// Longest wait for the rest of a request that was answered before its body was read.
+///
+/// A connection that is closed with unread input is reset, and a client that is still sending may then never see the
+/// answer.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Reads the body that a batch announces; `None` if it is too large.
+///
+/// Pingora keeps what is read, so that the request can still be passed on.
+pub(super) async fn read_body(session: &mut Session, checked: &Checked) -> Result<Option<Bytes>> {
+    match checked.body() {
+        Body::Empty => return Ok(Some(Bytes::new())),
+        Body::TooLarge => return Ok(None),
+        Body::Json => {}
+    }
+    session.enable_retry_buffering();
+    let mut body = BytesMut::new();
+    while let Some(chunk) = session
+        .read_request_body()
+        .await
+        .map_err(Error::into_down)?
+    {
+        if body.len() + chunk.len() > MAX_BODY_BYTES {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body.freeze()))
+}
+
+pub(super) async fn write(
+    session: &mut Session,
+    header: Box<ResponseHeader>,
+    body: Bytes,
+) -> Result<()> {
+    let has_body = !matches!(header.status.as_u16(), 204 | 304);
+    session.write_response_header(header, !has_body).await?;
+    if has_body {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn write_error(session: &mut Session, error: &EdgeError) -> Result<()> {
+    let body = error.body();
+    write(session, error.header(body.len()), body).await
+}
+
+/// Answers with an error and closes the connection, once the client had the time to read why.
+pub(super) async fn write_last_error(session: &mut Session, error: &EdgeError) -> Result<()> {
+    session.set_keepalive(None);
+    write_error(session, error).await?;
+    session.set_total_drain_timeout(Some(LINGER));
+    // A client that sends on regardless is cut off.
+    let _ = session.drain_request_body().await;
+    Ok(())
+}
+
+/// Lets the connection outlive an answer that is given before a small body was read.
+pub(super) fn drain_small_body(session: &mut Session) {
+    let request = session.req_header();
+    let waits = framing::expects_continue(request);
+    if !waits && framing::length(request).is_some_and(|length| length <= MAX_BODY_BYTES) {
+        session.set_close_on_response_before_downstream_finish(false);
+        session.set_total_drain_timeout(Some(LINGER));
+    }
+}

@@ -1,0 +1,146 @@
+//! What a request says of its own form: where it goes, how long it is, what it waits for.
+//!
+//! [`check`] refuses what two readers could take for two different requests, as RFC 9112 asks of every recipient. What
+//! passes means the same to the edge and to whatever stands before and behind it. Nothing here does I/O.
+
+use http::{Method, Version, header};
+use pingora_http::RequestHeader;
+
+/// Refuses a request that is not of the one plain form; `received` is its header as it came.
+///
+/// Pingora has refused what cannot be parsed, several `Host` fields and contradicting lengths before.
+///
+/// # Errors
+///
+/// The fault, for the log.
+pub fn check(request: &RequestHeader, received: &[u8]) -> Result<(), &'static str> {
+    let target = request.raw_path();
+    let is_whole_server = target == b"*" && request.method == Method::OPTIONS;
+    // The absolute form names a server, and the edge's is fixed by its configuration (RFC 9112, 3.2.2).
+    if !target.starts_with(b"/") && !is_whole_server && request.method != Method::CONNECT {
+        return Err("the target is not a path");
+    }
+    // RFC 9112, 3.2.
+    if request.version == Version::HTTP_11 && !request.headers.contains_key(header::HOST) {
+        return Err("no Host");
+    }
+    let mut codings = request.headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
+            return Err("a transfer coding other than chunked");
+        }
+        // Pingora takes the length off such a request, so only what was received tells (RFC 9112, 6.1).
+        if names_length(received) {
+            return Err("both Content-Length and Transfer-Encoding");
+        }
+    } else {
+        let mut lengths = request.headers.get_all(header::CONTENT_LENGTH).iter();
+        let first = lengths.next().map(|length| length.as_bytes());
+        let is_plain = first.is_none_or(|length| length.iter().all(u8::is_ascii_digit));
+        if !is_plain || lengths.next().is_some() {
+            return Err("more than one Content-Length");
+        }
+    }
+    Ok(())
+}
+
+/// The length of the body as the header tells it; `None` for a chunked one.
+pub fn length(request: &RequestHeader) -> Option<usize> {
+    if request.headers.contains_key(header::TRANSFER_ENCODING) {
+        return None;
+    }
+    match request.headers.get(header::CONTENT_LENGTH) {
+        Some(length) => length.to_str().ok()?.parse().ok(),
+        None => Some(0),
+    }
+}
+
+/// Whether the client waits for a `100 Continue` before it sends its body (RFC 9110, 10.1.1).
+pub fn expects_continue(request: &RequestHeader) -> bool {
+    request.version == Version::HTTP_11
+        && request
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whether the client asks for a WebSocket, the only protocol to which a connection may change.
+pub fn is_websocket(request: &RequestHeader) -> bool {
+    request.version == Version::HTTP_11
+        && request
+            .headers
+            .get(header::UPGRADE)
+            .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+fn names_length(received: &[u8]) -> bool {
+    received.split(|&byte| byte == b'\n').any(|line| {
+        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(b"content-length")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(method: &str, target: &[u8], fields: &[(&'static str, &str)]) -> Option<&'static str> {
+        let mut request = RequestHeader::build(method, target, None).unwrap();
+        request.set_version(Version::HTTP_11);
+        let mut received = b"X / HTTP/1.1\r\n".to_vec();
+        for (name, value) in fields {
+            request.append_header(*name, *value).unwrap();
+            received.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        check(&request, &received).err()
+    }
+
+    const HOST: (&str, &str) = ("Host", "vms.local");
+
+    #[test]
+    fn a_plain_request_passes() {
+        assert_eq!(fault("GET", b"/a?b", &[HOST]), None);
+        assert_eq!(fault("OPTIONS", b"*", &[HOST]), None);
+        assert_eq!(fault("POST", b"/", &[HOST, ("Content-Length", "5")]), None);
+        let chunked = ("Transfer-Encoding", "Chunked");
+        assert_eq!(fault("POST", b"/", &[HOST, chunked]), None);
+    }
+
+    #[test]
+    fn a_target_is_a_path() {
+        for target in [&b"http://vms.local/a"[..], b"*", b"a"] {
+            let found = fault("GET", target, &[HOST]);
+            assert_eq!(found, Some("the target is not a path"));
+        }
+    }
+
+    #[test]
+    fn http_1_1_needs_a_host_and_http_1_0_does_not() {
+        assert_eq!(fault("GET", b"/", &[]), Some("no Host"));
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        request.set_version(Version::HTTP_10);
+        assert_eq!(check(&request, b""), Ok(()));
+    }
+
+    #[test]
+    fn a_body_has_one_length() {
+        for fields in [
+            &[HOST, ("Content-Length", "5"), ("Content-Length", "5")][..],
+            &[HOST, ("Content-Length", "5, 5")],
+            &[HOST, ("Content-Length", "+5")],
+            &[HOST, ("Transfer-Encoding", "gzip, chunked")],
+            &[
+                HOST,
+                ("Transfer-Encoding", "chunked"),
+                ("Transfer-Encoding", "chunked"),
+            ],
+            &[
+                HOST,
+                ("Transfer-Encoding", "chunked"),
+                ("cOntent-Length", "5"),
+            ],
+        ] {
+            assert!(fault("POST", b"/", fields).is_some(), "{fields:?}");
+        }
+    }
+}
