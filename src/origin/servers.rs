@@ -177,7 +177,7 @@ impl Servers {
         let mut peer = HttpPeer::new(server.address, tls.is_some(), name);
         peer.options.connection_timeout = Some(self.upstream.connect_timeout);
         peer.options.total_connection_timeout = Some(self.upstream.connect_timeout);
-
+        peer.options.read_timeout = idle_timeout;
         peer.options.write_timeout = idle_timeout;
         peer.options.idle_timeout = Some(POOL_IDLE);
         peer.options.verify_cert = tls.is_none_or(|tls| tls.verify);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
@@ -56,10 +56,11 @@ async fn in_flight(slow: &mut Slow, edge: &TestEdge) -> Client {
 }
 
 async fn ended(stopping: JoinHandle<()>) {
-    let joined = tokio::task::spawn_blocking(move || stopping.join());
-    let joined = soon("the end of the edge", joined).await;
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || tell.send(stopping.join()));
+    let joined = soon("the end of the edge", told).await;
     joined
-        .expect("the runtime lives")
+        .expect("the thread tells")
         .expect("stopping does not panic");
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Waits for what must come; a test that waits in vain fails instead of hanging.
 pub(crate) async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
-    const PATIENCE: Duration = Duration::from_secs(5);
+    const PATIENCE: Duration = Duration::from_secs(20);
     tokio::time::timeout(PATIENCE, event)
         .await
         .unwrap_or_else(|_| panic!("{what} did not come"))

@@ -46,13 +46,16 @@ impl Wire {
     /// Sends exactly these bytes.
     pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
         let stream = self.stream();
-        stream.write_all(bytes).await?;
-        stream.flush().await
+        let sent = async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        };
+        soon("room to send", sent).await
     }
 
     /// Sends exactly these bytes, which must be taken.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let sent = soon("room to send", self.try_send(bytes.as_ref())).await;
+        let sent = self.try_send(bytes.as_ref()).await;
         sent.expect("the other end takes what is sent");
     }
 
@@ -136,19 +139,22 @@ impl Wire {
 
     /// Reads to the end of the connection, and tells whether that was an orderly one.
     pub(crate) async fn rest(&mut self) -> (Vec<u8>, bool) {
-        let clean = loop {
-            match self.fill().await {
-                Ok(0) => break true,
-                Ok(_) => {}
-                Err(_) => break false,
+        let end = async {
+            loop {
+                match self.fill().await {
+                    Ok(0) => break true,
+                    Ok(_) => {}
+                    Err(_) => break false,
+                }
             }
         };
+        let clean = soon("the end of the connection", end).await;
         (std::mem::take(&mut self.buffer), clean)
     }
 
     /// Waits for the other end to close without another byte.
     pub(crate) async fn closed(&mut self) {
-        let (rest, _) = soon("the end of the connection", self.rest()).await;
+        let (rest, _) = self.rest().await;
         assert_eq!(String::from_utf8_lossy(&rest), "", "nothing more is sent");
     }
 
