@@ -218,8 +218,8 @@ async fn sigterm_and_sigint_end_it_in_order() {
         );
         edge.signal(signal);
         let (lines, status) = edge.end().await;
-        let last = lines.last().expect("a last line");
-        assert!(last.contains("shutting down"), "{last}");
+        let said = lines.iter().any(|line| line.contains("shutting down"));
+        assert!(said, "{lines:?}");
         assert_eq!(status, Some(0));
     }
 }
