@@ -60,6 +60,8 @@ pub struct RequestContext {
     /// When the VMS was asked, and how long until its header came.
     asked_upstream: Option<Instant>,
     upstream: Option<Duration>,
+    /// Whether the VMS's final header came.
+    answered: bool,
     connections_tried: usize,
     retried: bool,
     _in_flight: InFlight,
@@ -145,7 +147,7 @@ impl EdgeProxy {
         })
     }
 
-    /// Marks what a write made wrong, before its client sees that it was done.
+    /// Marks what a write made wrong: before its client sees that it was done, or when nobody will see.
     fn mark_what_was_written(&self, request: &RequestHeader) {
         let reach = write::reach(request, &self.invalidate);
         let (marks, metrics) = (&self.filler.marks, &self.filler.metrics);
@@ -195,6 +197,7 @@ impl ProxyHttp for EdgeProxy {
             bypass: None,
             asked_upstream: None,
             upstream: None,
+            answered: false,
             connections_tried: 0,
             retried: false,
             _in_flight: InFlight::new(self.filler.metrics.in_flight()),
@@ -321,6 +324,7 @@ impl ProxyHttp for EdgeProxy {
                 session.set_keepalive(None);
             }
         }
+        ctx.answered = true;
         if response.status.is_success() {
             self.mark_what_was_written(session.req_header());
         }
@@ -398,6 +402,10 @@ impl ProxyHttp for EdgeProxy {
         error: Option<&Error>,
         ctx: &mut RequestContext,
     ) {
+        // The VMS may have done what nobody waited for to be told.
+        if ctx.asked_upstream.is_some() && !ctx.answered {
+            self.mark_what_was_written(session.req_header());
+        }
         access::record(self, session, error, ctx);
     }
 

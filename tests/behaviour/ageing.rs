@@ -3,7 +3,11 @@
 use http::Method;
 use vms_edge::demo::vms::{Fault, Times};
 
-use crate::support::world::{Answer, World};
+use crate::support::client::Client;
+use crate::support::edge::TestEdge;
+use crate::support::scripted::{Connection, Scripted};
+use crate::support::soon;
+use crate::support::world::{Answer, World, metrics};
 
 /// Fresh 30 s, stale 60 s more, instead of an error 300 s more; no jitter.
 const WINDOWS: &str = "[[batch]]\npath = \"/api/v1/intercom/shows\"\nfresh = \"30s\"\nabsent = \"10s\"\njitter = 0.0\n\
@@ -200,4 +204,35 @@ async fn a_fill_that_began_before_a_write_is_not_used_after_it() {
     let (before, ()) = tokio::join!(ann.asks([1]), write_meanwhile);
     assert!(!says(&before, "Ours"));
     assert!(says(&ann.asks([1]).await.is("fwd=miss"), "Ours"));
+}
+
+#[tokio::test]
+async fn a_write_whose_client_left_before_the_answer_counts_as_done() {
+    let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+    let vms = Scripted::start(move |mut connection: Connection| {
+        let arrived = arrived.clone();
+        async move {
+            connection.request().await.expect("a request");
+            arrived.send(()).expect("the test waits");
+            std::future::pending::<()>().await;
+        }
+    })
+    .await;
+    let rule = "[[invalidate]]\npath = \"/a/{id}\"\nscope = [\"item\"]";
+    let edge = TestEdge::with(&[vms.address.to_string()], rule);
+    let mut leaver = Client::connect(edge.address).await;
+    leaver
+        .send("PATCH /a/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    arrivals.recv().await.expect("the write reaches the VMS");
+    drop(leaver);
+    let marked = async {
+        while !metrics(&edge)
+            .await
+            .contains("vms_edge_marks_total{scope=\"item\"} 1")
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the mark", marked).await;
 }

@@ -71,13 +71,7 @@ impl World {
 
     /// All metrics that are not zero, as `name{labels} value` lines.
     pub(crate) async fn metrics(&self) -> String {
-        let request = Request::get("/metrics").header("host", "edge");
-        let request = request.body(Full::default()).unwrap();
-        let text = send(self.edge.admin, request).await.text();
-        let lines = text
-            .lines()
-            .filter(|line| !line.starts_with('#') && !line.ends_with(" 0"));
-        lines.map(|line| format!("{line}\n")).collect()
+        metrics(&self.edge).await
     }
 
     async fn observe(&self, request: Request<Full<Bytes>>) -> Answer {
@@ -248,6 +242,18 @@ impl Answer {
         assert_eq!(self.text(), body);
         self
     }
+}
+
+/// All metrics of an edge that are not zero, as `name{labels} value` lines.
+pub(crate) async fn metrics(edge: &TestEdge) -> String {
+    let request = Request::get("/metrics").header("host", "edge");
+    let request = request.body(Full::default()).unwrap();
+    let text = send(edge.admin, request).await.text();
+    let lines = text.lines();
+    lines
+        .filter(|line| !line.starts_with('#') && !line.ends_with(" 0"))
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 /// Sends one request on a connection of its own.
