@@ -85,7 +85,7 @@ mod tests {
     fn item(id: u64) -> String {
         format!(
             "{{\"id\":{id},\"t\":\"{}\"}}",
-            "x".repeat(usize::from(id % 2 == 0))
+            "x".repeat(usize::from(id > 9))
         )
     }
 

@@ -16,7 +16,7 @@ const PIECE: usize = 64 << 10;
 const FLOOD: usize = 64 << 20;
 
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|index| (index * 7 % 251) as u8).collect()
+    (0..=250).cycle().take(length).collect()
 }
 
 #[tokio::test]
