@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Version};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::cache::clock::Time;
@@ -159,13 +159,13 @@ impl BatchEndpoint {
         let Some(refresh) = filler.refreshes.begin(asked.batch.key, &sorted.stale) else {
             return;
         };
-        let question = Question::part(asked, refresh.ids(), &self.config);
+        let Some(question) = Question::part(asked, refresh.ids(), &self.config) else {
+            return;
+        };
         let (filler, endpoint) = (Arc::clone(filler), Arc::clone(self));
         tokio::spawn(async move {
-            let ids = refresh.ids().to_vec();
             // What fails is counted and logged by the fill; the item stays stale.
-            let _ = fill::detached(&filler, &endpoint, question, ids).await;
-            drop(refresh);
+            let _ = filler.fill(&endpoint, question, refresh.ids()).await;
         });
     }
 
@@ -179,13 +179,13 @@ impl BatchEndpoint {
         let ids = asked.batch.ids.in_order().to_vec();
         let filled = fill::detached(filler, self, Question::whole(&asked), ids).await;
         if fill::has_failed(&filled)
-            && let Some(stale) = self.instead_of_error(filler, &asked, shelf)
+            && let Some(stale) = self.instead_of_error(filler, &asked, shelf, &filled)
         {
             return stale;
         }
         let filled = match filled {
             Ok(filled) => filled,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, CacheStatus::Failed { partial: false }),
         };
         let status = CacheStatus::Miss {
             status: filled.answer.header.status.as_u16(),
@@ -204,16 +204,18 @@ impl BatchEndpoint {
     ) -> Outcome {
         let ids = sorted.to_fetch(&asked.batch.ids);
         let (hit, miss) = (asked.batch.ids.len() - ids.len(), ids.len());
-        let question = Question::part(&asked, &ids, &self.config);
-        let filled = fill::detached(filler, self, question, ids).await;
+        let Some(question) = Question::part(&asked, &ids, &self.config) else {
+            return Outcome::PassThrough(Bypass::TooLarge);
+        };
+        let filled = fill::detached(filler, self, question, ids.clone()).await;
         if fill::has_failed(&filled)
-            && let Some(stale) = self.instead_of_error(filler, &asked, Some(shelf))
+            && let Some(stale) = self.instead_of_error(filler, &asked, Some(shelf), &filled)
         {
             return stale;
         }
         let filled = match filled {
             Ok(filled) => filled,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, CacheStatus::Failed { partial: true }),
         };
         let status = CacheStatus::Partial {
             hit,
@@ -226,6 +228,17 @@ impl BatchEndpoint {
             Err(_) if filled.answer.header.status.as_u16() >= 400 => return relay(filled, status),
             Err(_) => return Outcome::PassThrough(Bypass::Unfit),
         };
+        // A write or a refused token may meanwhile have ended what was at hand.
+        let fence = filler.marks.fence(&asked.batch.user);
+        let mut at_hand = asked
+            .batch
+            .ids
+            .ascending()
+            .iter()
+            .filter(|id| !ids.contains(id));
+        if at_hand.any(|id| shelf.find(*id).is_some_and(|(_, slot)| fence.covers(slot))) {
+            return Outcome::PassThrough(Bypass::Unfit);
+        }
         // The store may have dropped what was usable a moment ago, so the answer is made from what this batch saw.
         let whole = Shelf::merged(Some(shelf), fill, |_| true);
         let all = Sorted::everything(&whole, &asked.batch.ids);
@@ -246,6 +259,7 @@ impl BatchEndpoint {
         filler: &Filler,
         asked: &Asked<'_>,
         shelf: Option<&Shelf>,
+        filled: &Result<Filled, FetchError>,
     ) -> Option<Outcome> {
         let (shelf, now) = (shelf?, filler.clock.now());
         let need = Need::AnythingButAnError;
@@ -253,11 +267,19 @@ impl BatchEndpoint {
         let (true, Some(sequence)) = (sorted.missing.is_empty(), sequence) else {
             return None;
         };
-        Some(hit(shelf, &sorted, &asked.batch, sequence, now))
+        let filled = filled.as_ref().ok();
+        let status = CacheStatus::InsteadOfError {
+            status: filled.map(|filled| filled.answer.header.status.as_u16()),
+            ttl_ms: sorted.ttl_ms.unwrap_or_default(),
+        };
+        let mut reply = composed(shelf, &sorted, &asked.batch, sequence, now, status);
+        reply.upstream = filled.map(|filled| filled.took);
+        Some(Outcome::Reply(reply))
     }
 
-    /// Adds headers that the VMS named in `Vary` to the key.
-    fn learn_vary(&self, names: &[HeaderName]) {
+    /// Adds headers that the VMS named in `Vary` to the key; false if there are too many already.
+    fn learn_vary(&self, names: &[HeaderName]) -> bool {
+        let mut learnt = false;
         self.vary.rcu(|before| {
             let mut vary = Vec::clone(before);
             for name in names {
@@ -265,8 +287,10 @@ impl BatchEndpoint {
                     vary.push(name.clone());
                 }
             }
+            learnt = names.iter().all(|name| vary.contains(name));
             vary
         });
+        learnt
     }
 }
 
@@ -331,6 +355,7 @@ fn composed(
 fn relay(filled: Filled, status: CacheStatus) -> Outcome {
     let mut header = filled.answer.header;
     forward::drop_response_hop_by_hop(&mut header);
+    header.set_version(Version::HTTP_11);
     if !matches!(header.status.as_u16(), 204 | 304) {
         insert(&mut header, "Content-Length", filled.answer.body.len());
     }
@@ -343,7 +368,7 @@ fn relay(filled: Filled, status: CacheStatus) -> Outcome {
     })
 }
 
-fn failed(error: &FetchError) -> Outcome {
+fn failed(error: &FetchError, status: CacheStatus) -> Outcome {
     let error = match error {
         FetchError::TooLarge => return Outcome::PassThrough(Bypass::TooLarge),
         FetchError::Busy(_) => EdgeError::Busy,
@@ -353,11 +378,11 @@ fn failed(error: &FetchError) -> Outcome {
     };
     let body = error.body();
     let mut header = error.header(body.len());
-    append_cache_status(&mut header, CacheStatus::Failed);
+    append_cache_status(&mut header, status);
     Outcome::Reply(Reply {
         header,
         body,
-        result: BatchResult::Error,
+        result: status.result(),
         upstream: None,
     })
 }

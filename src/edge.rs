@@ -9,12 +9,14 @@ mod client;
 pub mod workers;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use http::{Method, StatusCode, Version, header};
 use ipnet::IpNet;
+use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -24,7 +26,6 @@ use prometheus::IntGauge;
 use crate::batch::fill::Filler;
 use crate::batch::{Asked, BatchEndpoint, Outcome, Reply};
 use crate::config;
-use crate::ops::metrics::MarkScope;
 use crate::origin::forward::{self, Peer};
 use crate::reply::cache_status::{BatchResult, CacheStatus};
 use crate::reply::error::EdgeError;
@@ -60,7 +61,9 @@ pub struct RequestContext {
     /// When the VMS was asked, and how long until its header came.
     asked_upstream: Option<Instant>,
     upstream: Option<Duration>,
-    /// Whether the VMS's final header came.
+    /// Whether the VMS was connected to, so that it may have the request.
+    sent: bool,
+    /// Whether its final header came.
     answered: bool,
     connections_tried: usize,
     retried: bool,
@@ -147,23 +150,31 @@ impl EdgeProxy {
         })
     }
 
-    /// Marks what a write made wrong: before its client sees that it was done, or when nobody will see.
+    /// Marks what a write made wrong, before its client sees that it was done.
     fn mark_what_was_written(&self, request: &RequestHeader) {
         let reach = write::reach(request, &self.invalidate);
-        let (marks, metrics) = (&self.filler.marks, &self.filler.metrics);
         let now = self.filler.clock.now();
-        let writer = write::writer(request, &self.keys);
         // Whoever wrote under a credential that the edge does not understand may be anyone.
-        if reach.everything || (reach.user && writer.is_none()) {
-            marks.everything(now);
-            metrics.mark(MarkScope::All);
-        } else if let (true, Some(user)) = (reach.user, writer) {
-            marks.user(user, now);
-            metrics.mark(MarkScope::User);
+        match write::writer(request, &self.keys) {
+            _ if reach.everything => self.filler.mark_everything(now),
+            Some(writer) if reach.user => self.filler.mark_user(writer, now),
+            None if reach.user => self.filler.mark_everything(now),
+            _ => {}
         }
         for item in reach.items {
-            marks.item(item, now);
-            metrics.mark(MarkScope::Item);
+            self.filler.mark_item(item, now);
+        }
+    }
+
+    /// Marks the items of a writer whose write was sent and not answered: the VMS may have done it all the same.
+    ///
+    /// Others' items are not touched, since the VMS never said that this was anybody's to write.
+    fn mark_what_may_be_written(&self, request: &RequestHeader) {
+        if !write::reach(request, &self.invalidate).is_nothing()
+            && let Some(writer) = write::writer(request, &self.keys)
+            && self.filler.store.knows(&writer)
+        {
+            self.filler.mark_user(writer, self.filler.clock.now());
         }
     }
 
@@ -197,6 +208,7 @@ impl ProxyHttp for EdgeProxy {
             bypass: None,
             asked_upstream: None,
             upstream: None,
+            sent: false,
             answered: false,
             connections_tried: 0,
             retried: false,
@@ -289,6 +301,19 @@ impl ProxyHttp for EdgeProxy {
             peer.group_key = fastrand::u64(1..);
         }
         Ok(Box::new(peer))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        _fd: RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        ctx.sent = true;
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -402,9 +427,8 @@ impl ProxyHttp for EdgeProxy {
         error: Option<&Error>,
         ctx: &mut RequestContext,
     ) {
-        // The VMS may have done what nobody waited for to be told.
-        if ctx.asked_upstream.is_some() && !ctx.answered {
-            self.mark_what_was_written(session.req_header());
+        if ctx.sent && !ctx.answered {
+            self.mark_what_may_be_written(session.req_header());
         }
         access::record(self, session, error, ctx);
     }

@@ -9,6 +9,7 @@
 
 pub mod checks;
 pub mod decline;
+pub mod fields;
 pub mod framing;
 pub mod ids;
 pub mod key;
@@ -95,7 +96,7 @@ pub fn examine(request: &RequestHeader, headers: &config::Headers) -> Result<Che
             config::Check::Forward => Declined::Bypass(Bypass::Headers),
         });
     }
-    decline::header(&request.headers, &headers.vary).map_err(Declined::Bypass)?;
+    decline::header(&request.headers).map_err(Declined::Bypass)?;
     Ok(Checked {
         body: body(&request.headers).map_err(Declined::Bypass)?,
         no_cache: decline::asks_no_cache(&request.headers),
@@ -120,6 +121,8 @@ impl Checked {
         endpoint: &Endpoint<'_>,
         keys: &KeyMaker,
     ) -> Result<BatchRequest, Bypass> {
+        let covered: Vec<&HeaderName> = key::covered(endpoint).collect();
+        decline::nominated(&request.headers, &covered)?;
         let query = query(request);
         let (ids, form) = ids::read(query, body, endpoint.batch)?;
         let user = keys.user(bearer(&request.headers).ok_or(Bypass::Authorization)?);
@@ -186,7 +189,9 @@ fn body(headers: &HeaderMap) -> Result<Body, Bypass> {
     let (Some(content_type), None) = (types.next(), types.next()) else {
         return Err(Bypass::Body);
     };
-    if !is_json(content_type.as_bytes()) || headers.contains_key(header::CONTENT_ENCODING) {
+    if fields::essence(content_type.as_bytes()) != b"application/json"
+        || headers.contains_key(header::CONTENT_ENCODING)
+    {
         return Err(Bypass::Body);
     }
     Ok(if length > MAX_BODY_BYTES as u64 {
@@ -194,17 +199,6 @@ fn body(headers: &HeaderMap) -> Result<Body, Bypass> {
     } else {
         Body::Json
     })
-}
-
-/// Whether a media type is `application/json`, with or without parameters (RFC 9110, 8.3.1).
-fn is_json(content_type: &[u8]) -> bool {
-    let essence = content_type
-        .split(|&byte| byte == b';')
-        .next()
-        .unwrap_or_default();
-    essence
-        .trim_ascii()
-        .eq_ignore_ascii_case(b"application/json")
 }
 
 #[cfg(test)]

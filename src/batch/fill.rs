@@ -12,7 +12,7 @@ use pingora_http::RequestHeader;
 
 use super::refresh::Refreshes;
 use super::{Asked, BatchEndpoint};
-use crate::cache::clock::Clock;
+use crate::cache::clock::{Clock, Time};
 use crate::cache::freshness::{Jitter, Usability};
 use crate::cache::header::StoredHeader;
 use crate::cache::marks::Marks;
@@ -82,7 +82,9 @@ impl Question {
     }
 
     /// The client's request, but for `ids` only, in the form that the client used.
-    pub fn part(asked: &Asked<'_>, ids: &[u64], batch: &config::Batch) -> Self {
+    ///
+    /// `None` where that makes a longer target than HTTP libraries take: brackets are encoded that were plain before.
+    pub fn part(asked: &Asked<'_>, ids: &[u64], batch: &config::Batch) -> Option<Self> {
         let (query, body) = asked.batch.form.write(ids, batch);
         let mut target = batch.path.clone().into_bytes();
         if !query.is_empty() {
@@ -90,12 +92,9 @@ impl Question {
             target.extend_from_slice(&query);
         }
         let mut question = Self::whole(asked);
-        question
-            .request
-            .set_raw_path(&target)
-            .expect("a configured path and a query that came over the wire make a target");
+        question.request.set_raw_path(&target).ok()?;
         question.body = body.into();
-        question
+        Some(question)
     }
 
     /// The header as it is sent: end-to-end fields, the hop described, identity coding.
@@ -141,7 +140,25 @@ pub async fn detached(
 }
 
 impl Filler {
-    async fn fill(
+    /// Invalidates all items of a user.
+    pub fn mark_user(&self, user: UserId, now: Time) {
+        self.marks.user(user, now);
+        self.metrics.mark(MarkScope::User);
+    }
+
+    /// Invalidates an item, for everyone.
+    pub fn mark_item(&self, id: u64, now: Time) {
+        self.marks.item(id, now);
+        self.metrics.mark(MarkScope::Item);
+    }
+
+    /// Invalidates everything.
+    pub fn mark_everything(&self, now: Time) {
+        self.marks.everything(now);
+        self.metrics.mark(MarkScope::All);
+    }
+
+    pub(super) async fn fill(
         &self,
         endpoint: &BatchEndpoint,
         question: Question,
@@ -165,16 +182,14 @@ impl Filler {
         let fill = self.take_apart(endpoint, &answer, ids, &keyed);
         self.metrics.fetch_outcome(FetchOutcome::of_fill(&fill));
         match &fill {
-            Ok(fill) => self.store(endpoint, key, fill),
-            Err(Unfit::VaryNew(names)) => {
+            Ok(fill) => self.store(endpoint, key, user, fill),
+            Err(Unfit::VaryNew(names)) if endpoint.learn_vary(names) => {
                 tracing::info!(?names, path = endpoint.config.path, "headers join the key");
-                endpoint.learn_vary(names);
             }
             // The token is not, or no longer, good for what is stored under it. Where nothing is, there is nothing to
             // mark, and whoever guesses tokens fills no memory.
-            Err(Unfit::Status(401 | 403)) if self.store.shelf(&key).is_some() => {
-                self.marks.user(user, self.clock.now());
-                self.metrics.mark(MarkScope::User);
+            Err(Unfit::Status(401 | 403)) if self.store.knows(&user) => {
+                self.mark_user(user, self.clock.now());
             }
             Err(Unfit::Status(_)) => {}
             Err(unfit) => tracing::warn!(%unfit, path = endpoint.config.path, "answer not stored"),
@@ -201,18 +216,21 @@ impl Filler {
         }
         let mut absent = ascending;
         absent.retain(|id| answered().all(|answered| answered != *id));
+        let (header, header_bytes) = self.store.share(StoredHeader::of(&answer.header));
         Ok(Fill {
             fetched: answer.started,
             jitter: Jitter::new(fastrand::u16(..)),
-            header: Arc::new(StoredHeader::of(&answer.header)),
+            header,
+            header_bytes,
             body: answer.body.clone(),
             items,
             absent,
         })
     }
 
-    fn store(&self, endpoint: &BatchEndpoint, key: Key, fill: &Fill) {
+    fn store(&self, endpoint: &BatchEndpoint, key: Key, user: UserId, fill: &Fill) {
         let now = self.clock.now();
+        self.store.remember(user);
         self.store.put(key, fill, |slot| {
             let age = now.since(slot.fetched);
             let judged = endpoint.windows.judge(slot.kind(), age, slot.jitter);

@@ -1,15 +1,39 @@
 //! What is kept of a response header: what belongs to the content, not to one connection, one moment or one client.
+//!
+//! Names and values are copied: those of a header that was read from a connection are parts of that connection's
+//! buffer, and would keep all of it in memory. Mostly all answers of the VMS have the same header, which is then kept
+//! once ([`Headers`]).
 
-use http::{HeaderName, header};
-use pingora_http::ResponseHeader;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pingora_http::{HeaderNameVariant, ResponseHeader};
+
+use crate::request::fields;
+
+/// Memory that a header takes whatever is in it, in bytes. This and the two below were measured (`tests/memory.rs`).
+const BASE_BYTES: usize = 256;
+
+/// Memory of a place for a field, in bytes: in the map of values, and in that of names as they were spelt.
+const PLACE_BYTES: usize = 224;
+
+/// Memory of a field beside its place and its text, in bytes.
+const FIELD_BYTES: usize = 48;
+
+const VALID: &str = "the fields of a valid header make a valid header";
 
 /// The end-to-end fields that every answer made from stored items carries, in the VMS's own order and case.
 #[derive(Debug)]
-pub struct StoredHeader(ResponseHeader);
+pub struct StoredHeader {
+    response: ResponseHeader,
+    size_bytes: usize,
+}
 
 impl PartialEq for StoredHeader {
     fn eq(&self, other: &Self) -> bool {
-        self.0.headers == other.0.headers
+        self.response.headers == other.response.headers
     }
 }
 
@@ -19,45 +43,110 @@ impl StoredHeader {
     /// `Set-Cookie` and rate limits are one client's, tracing is one request's, `Date` and `Age` are one moment's,
     /// validators are of the whole body, and framing is one message's (RFC 9111, 3.1 and RFC 9110, 7.6.1).
     pub fn of(response: &ResponseHeader) -> Self {
-        let mut kept = response.clone();
-        let nominated: Vec<HeaderName> = response
-            .headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(|field| field.as_bytes().split(|&byte| byte == b','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-            .collect();
-        let dropped: Vec<HeaderName> = response
-            .headers
-            .keys()
-            .filter(|name| !is_kept(name.as_str()) || nominated.contains(name))
-            .cloned()
-            .collect();
-        for name in &dropped {
-            kept.remove_header(name);
+        let nominated: Vec<HeaderName> = fields::nominated(&response.headers).collect();
+        let mut lengths = Vec::with_capacity(response.headers.len());
+        let mut text = Vec::new();
+        let collected = response.map(|name, value| {
+            let name = match name {
+                HeaderNameVariant::Case(name) => name.as_slice(),
+                HeaderNameVariant::Titled(name) => name.as_bytes(),
+            };
+            let lower_case = HeaderName::from_bytes(name).expect(VALID);
+            if is_kept(lower_case.as_str()) && !nominated.contains(&lower_case) {
+                text.extend_from_slice(name);
+                text.extend_from_slice(value.as_bytes());
+                lengths.push((name.len(), value.len()));
+            }
+            Ok(())
+        });
+        collected.expect("nothing in it fails");
+        Self::build(response, &lengths, text)
+    }
+
+    /// A header of `fields`, given as the lengths of names and values that stand one after the other in `text`.
+    fn build(response: &ResponseHeader, fields: &[(usize, usize)], text: Vec<u8>) -> Self {
+        let size_bytes = BASE_BYTES
+            + places(fields.len()) * PLACE_BYTES
+            + fields.len() * FIELD_BYTES
+            + text.len();
+        // One allocation, of just this length, for all of them.
+        let mut text = Bytes::from(text.into_boxed_slice());
+        let mut kept = ResponseHeader::build(response.status, Some(fields.len())).expect(VALID);
+        let reason = response.get_reason_phrase();
+        kept.set_reason_phrase(reason).expect(VALID);
+        for &(name_bytes, value_bytes) in fields {
+            let name = text.split_to(name_bytes);
+            let value = HeaderValue::from_maybe_shared(text.split_to(value_bytes)).expect(VALID);
+            kept.append_header(name, value).expect(VALID);
         }
-        Self(kept)
+        Self {
+            response: kept,
+            size_bytes,
+        }
     }
 
     /// A response header to which length, age and cache status are still to be added.
     pub fn to_response(&self) -> Box<ResponseHeader> {
-        Box::new(self.0.clone())
+        Box::new(self.response.clone())
+    }
+}
+
+/// Places that a map has which was made for so many fields: more than it needs.
+fn places(fields: usize) -> usize {
+    HeaderMap::<()>::with_capacity(fields).capacity()
+}
+
+/// Lets answers share a header.
+#[derive(Debug, Default)]
+pub struct Headers {
+    latest: ArcSwapOption<StoredHeader>,
+}
+
+impl Headers {
+    /// The header to keep in place of `header`, and how many bytes of memory that adds to what is in use.
+    pub fn share(&self, header: StoredHeader) -> (Arc<StoredHeader>, usize) {
+        if let Some(latest) = &*self.latest.load()
+            && **latest == header
+        {
+            return (Arc::clone(latest), 0);
+        }
+        let header = Arc::new(header);
+        self.latest.store(Some(Arc::clone(&header)));
+        let added = header.size_bytes;
+        (header, added)
     }
 }
 
 fn is_kept(name: &str) -> bool {
-    const DROPPED: [&str; 31] = [
+    const DROPPED: [&str; 51] = [
         "set-cookie",
         "set-cookie2",
+        "authorization",
+        "authentication-info",
+        "www-authenticate",
+        "clear-site-data",
         "retry-after",
         "traceparent",
         "tracestate",
+        "traceresponse",
         "baggage",
         "b3",
         "server-timing",
         "x-request-id",
         "x-correlation-id",
+        "x-trace-id",
         "x-amzn-trace-id",
+        "x-amzn-requestid",
+        "x-amz-cf-id",
+        "x-cloud-trace-context",
+        "uber-trace-id",
+        "sentry-trace",
+        "cf-ray",
+        "x-runtime",
+        "x-response-time",
+        "x-debug-token",
+        "x-debug-token-link",
+        "phpdebugbar-id",
         "date",
         "age",
         "expires",
@@ -68,6 +157,7 @@ fn is_kept(name: &str) -> bool {
         "digest",
         "content-digest",
         "repr-digest",
+        "content-range",
         "content-length",
         "content-encoding",
         "transfer-encoding",
@@ -75,11 +165,19 @@ fn is_kept(name: &str) -> bool {
         "keep-alive",
         "proxy-connection",
         "proxy-authenticate",
+        "proxy-authorization",
         "te",
         "trailer",
         "upgrade",
+        "http2-settings",
     ];
-    const DROPPED_PREFIXES: [&str; 4] = ["x-ratelimit", "x-rate-limit", "ratelimit", "x-b3-"];
+    const DROPPED_PREFIXES: [&str; 5] = [
+        "x-ratelimit",
+        "x-rate-limit",
+        "ratelimit",
+        "x-b3-",
+        "x-datadog-",
+    ];
     !DROPPED.contains(&name)
         && !DROPPED_PREFIXES
             .iter()

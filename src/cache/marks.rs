@@ -64,12 +64,12 @@ impl Marks {
 
     /// Marks all items of a user.
     pub fn user(&self, user: UserId, now: Time) {
-        self.users.insert(user, now);
+        raise(&self.users, user, now);
     }
 
     /// Marks an item, for everyone.
     pub fn item(&self, id: u64, now: Time) {
-        self.items.insert(id, now);
+        raise(&self.items, id, now);
         self.latest_item.raise(now);
     }
 
@@ -96,7 +96,7 @@ fn remembered<K: std::hash::Hash + Eq + Send + Sync + 'static>(
     Cache::builder()
         .max_capacity(MAX_MARKS)
         .time_to_live(longest.max(Duration::from_secs(1)))
-        // The latest marks are those that matter: the earliest is forgotten first.
+        // What is asked for is remembered: a mark that nobody came across for longest is forgotten first.
         .eviction_policy(moka::policy::EvictionPolicy::lru())
         .eviction_listener(move |_, mark: Time, cause| {
             if cause == RemovalCause::Size {
@@ -104,6 +104,16 @@ fn remembered<K: std::hash::Hash + Eq + Send + Sync + 'static>(
             }
         })
         .build()
+}
+
+/// Two marks at once may come in the wrong order; the later stands.
+fn raise<K>(marks: &Cache<K, Time>, covered: K, now: Time)
+where
+    K: std::hash::Hash + Eq + Send + Sync + 'static,
+{
+    marks
+        .entry(covered)
+        .and_upsert_with(|before| before.map_or(now, |before| now.max(before.into_value())));
 }
 
 impl Fence<'_> {

@@ -4,6 +4,7 @@
 //! order of their ids, which is the JSON array of them all: a batch for all of them is answered with that block itself,
 //! and neighbours are copied into an answer in one piece.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,12 +19,17 @@ use super::header::StoredHeader;
 /// A user who asks for ever new ids neither fills the memory nor makes each merge longer than the last.
 pub const MAX_SLOTS: usize = 1024;
 
+/// Most bytes of items on one shelf: several times the largest answer that is stored. Here too, the longest-fetched go.
+pub const MAX_BYTES: usize = 32 << 20;
+
 /// One requester's items and known absences. Immutable.
 #[derive(Debug)]
 pub struct Shelf {
     slots: Box<[Slot]>,
     array: Bytes,
     header: Arc<StoredHeader>,
+    /// What the header takes, if this shelf was the first to have it.
+    header_bytes: usize,
 }
 
 /// What is known about one id.
@@ -49,6 +55,8 @@ pub struct Fill {
     pub jitter: Jitter,
     /// The response header that a composed answer carries.
     pub header: Arc<StoredHeader>,
+    /// Memory that this header takes beside those that are in use already, in bytes.
+    pub header_bytes: usize,
     /// The body in which the items stand.
     pub body: Bytes,
     /// Id and place in the body of each item, ids distinct.
@@ -66,6 +74,17 @@ impl Slot {
             Kind::Item
         }
     }
+}
+
+/// Memory that an allocation of so many bytes takes: allocators (mimalloc and jemalloc alike) hand out sizes of which there
+/// are four between a power of two and the next.
+fn occupied(bytes: usize) -> usize {
+    const SMALLEST_STEP: usize = 16;
+    let below = bytes
+        .saturating_sub(1)
+        .checked_ilog2()
+        .map_or(0, |log| 1 << log);
+    bytes.next_multiple_of((below / 4).max(SMALLEST_STEP))
 }
 
 /// One id on its way to a new shelf.
@@ -87,22 +106,18 @@ impl Shelf {
                 bytes: before.bytes_of(slot),
             }));
         }
-        if pieces.len() > MAX_SLOTS {
-            pieces.sort_by_key(|piece| std::cmp::Reverse(piece.slot.fetched));
-            pieces.truncate(MAX_SLOTS);
-        }
-        pieces.sort_by_key(|piece| (piece.slot.id, std::cmp::Reverse(piece.slot.fetched)));
+        pieces.sort_by_key(|piece| (piece.slot.id, Reverse(piece.slot.fetched)));
         pieces.dedup_by_key(|piece| piece.slot.id);
-        let header = match before {
-            Some(before) if *before.header == *fill.header => &before.header,
-            _ => &fill.header,
+        drop_longest_fetched(&mut pieces);
+        let (header, header_bytes) = match before {
+            Some(before) if *before.header == *fill.header => (&before.header, before.header_bytes),
+            _ => (&fill.header, fill.header_bytes),
         };
-        Self::from_pieces(&pieces, Arc::clone(header))
+        Self::from_pieces(&pieces, Arc::clone(header), header_bytes)
     }
 
-    fn from_pieces(pieces: &[Piece<'_>], header: Arc<StoredHeader>) -> Self {
-        let total: usize = pieces.iter().map(|piece| piece.bytes.len() + 1).sum();
-        let mut array = Vec::with_capacity(total + 2);
+    fn from_pieces(pieces: &[Piece<'_>], header: Arc<StoredHeader>, header_bytes: usize) -> Self {
+        let mut array = Vec::with_capacity(length_of(pieces) + 2);
         array.push(b'[');
         let mut slots = Vec::with_capacity(pieces.len());
         for piece in pieces {
@@ -110,8 +125,7 @@ impl Shelf {
             if slot.kind() == Kind::Item && array.len() > 1 {
                 array.push(b',');
             }
-            slot.start =
-                u32::try_from(array.len()).expect("MAX_SLOTS bounded answers fit in 4 GiB");
+            slot.start = u32::try_from(array.len()).expect("a shelf is bounded far below 4 GiB");
             array.extend_from_slice(piece.bytes);
             slots.push(slot);
         }
@@ -120,6 +134,7 @@ impl Shelf {
             slots: slots.into_boxed_slice(),
             array: array.into_boxed_slice().into(),
             header,
+            header_bytes,
         }
     }
 
@@ -155,14 +170,38 @@ impl Shelf {
         &self.slots
     }
 
-    /// Bytes of memory that it occupies, without the header that it shares with other shelves.
+    /// Bytes of memory that it occupies, behind the `Arc` of a store.
     pub fn size_bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val::<[Slot]>(&self.slots) + self.array.len()
+        const COUNTS_OF_ARC: usize = 2 * size_of::<usize>();
+        occupied(COUNTS_OF_ARC + size_of::<Self>())
+            + occupied(size_of_val::<[Slot]>(&self.slots))
+            + occupied(self.array.len())
+            + self.header_bytes
     }
 
     fn bytes_of(&self, slot: &Slot) -> &[u8] {
         &self.array[slot.start as usize..slot.start as usize + slot.len as usize]
     }
+}
+
+/// Bytes of a JSON array's inside with these items.
+fn length_of(pieces: &[Piece<'_>]) -> usize {
+    pieces.iter().map(|piece| piece.bytes.len() + 1).sum()
+}
+
+/// Of the pieces, which ascend by id, drops those that were fetched first, until they fit on one shelf.
+fn drop_longest_fetched(pieces: &mut Vec<Piece<'_>>) {
+    if pieces.len() <= MAX_SLOTS && length_of(pieces) <= MAX_BYTES {
+        return;
+    }
+    pieces.sort_by_key(|piece| Reverse(piece.slot.fetched));
+    pieces.truncate(MAX_SLOTS);
+    let mut length = 0;
+    pieces.retain(|piece| {
+        length += piece.bytes.len() + 1;
+        length <= MAX_BYTES
+    });
+    pieces.sort_by_key(|piece| piece.slot.id);
 }
 
 impl Fill {
@@ -183,5 +222,172 @@ impl Fill {
             bytes: b"",
         });
         items.chain(absent).collect()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use pingora_http::ResponseHeader;
+
+    use super::super::clock::Clock;
+    use super::*;
+
+    /// The time so many seconds after the beginning.
+    pub(in super::super) fn second(seconds: u64) -> Time {
+        let (clock, hand) = Clock::manual();
+        hand.advance(Duration::from_secs(seconds));
+        clock.now()
+    }
+
+    /// What a fetch told that began at `seconds`: items with their text, and absences.
+    pub(in super::super) fn told(seconds: u64, items: &[(u64, &str)], absent: &[u64]) -> Fill {
+        let mut body = Vec::new();
+        let items = items.iter().map(|(id, text)| {
+            let start = body.len();
+            body.extend_from_slice(text.as_bytes());
+            (*id, start..body.len())
+        });
+        Fill {
+            fetched: second(seconds),
+            jitter: Jitter::default(),
+            items: items.collect(),
+            header: Arc::new(StoredHeader::of(&ResponseHeader::build(200, None).unwrap())),
+            header_bytes: 0,
+            body: body.into(),
+            absent: absent.to_vec(),
+        }
+    }
+
+    fn merged(before: Option<&Shelf>, fill: &Fill) -> Shelf {
+        Shelf::merged(before, fill, |_| true)
+    }
+
+    /// The text of an id's item: empty if it is known to be absent, `None` if nothing is known.
+    pub(in super::super) fn text_of(shelf: &Shelf, id: u64) -> Option<&str> {
+        let (place, slot) = shelf.find(id)?;
+        let text = std::str::from_utf8(&shelf.array()[shelf.range_at(place)]).unwrap();
+        assert_eq!(slot.kind() == Kind::Absence, text.is_empty());
+        Some(text)
+    }
+
+    #[test]
+    fn items_stand_in_ascending_order_with_commas_between_them() {
+        let shelf = merged(None, &told(1, &[(9, "nine"), (2, "two")], &[5, 1]));
+        assert_eq!(shelf.array(), &b"[two,nine]"[..]);
+        let shelf = merged(Some(&shelf), &told(2, &[(5, "five")], &[10]));
+        assert_eq!(shelf.array(), &b"[two,five,nine]"[..]);
+        let ids: Vec<_> = shelf.slots().iter().map(|slot| slot.id).collect();
+        assert_eq!(ids, [1, 2, 5, 9, 10]);
+        assert_eq!(text_of(&shelf, 9), Some("nine"));
+        assert_eq!(text_of(&shelf, 10), Some(""));
+        assert_eq!(text_of(&shelf, 3), None);
+    }
+
+    #[test]
+    fn a_later_fetch_wins_over_an_earlier_one_that_arrives_later() {
+        let new = merged(None, &told(5, &[(1, "new")], &[2]));
+        let late = told(3, &[(1, "old"), (2, "old"), (3, "old")], &[]);
+        let shelf = merged(Some(&new), &late);
+        assert_eq!(text_of(&shelf, 1), Some("new"));
+        assert_eq!(text_of(&shelf, 2), Some(""));
+        assert_eq!(text_of(&shelf, 3), Some("old"));
+        assert_eq!(shelf.find(1).unwrap().1.fetched, second(5));
+    }
+
+    #[test]
+    fn what_is_told_of_one_moment_counts_as_it_arrives() {
+        let first = merged(None, &told(5, &[(1, "first")], &[]));
+        let shelf = merged(Some(&first), &told(5, &[(1, "second")], &[]));
+        assert_eq!(text_of(&shelf, 1), Some("second"));
+    }
+
+    #[test]
+    fn an_absence_replaces_an_item_and_an_item_an_absence() {
+        let shelf = merged(None, &told(1, &[(1, "one"), (2, "two")], &[3]));
+        let shelf = merged(Some(&shelf), &told(2, &[(3, "three")], &[1]));
+        assert_eq!(text_of(&shelf, 1), Some(""));
+        assert_eq!(text_of(&shelf, 3), Some("three"));
+        assert_eq!(shelf.array(), &b"[two,three]"[..]);
+    }
+
+    #[test]
+    fn what_is_not_to_be_kept_goes_and_what_was_just_told_stays() {
+        let shelf = merged(None, &told(1, &[(1, "one"), (2, "two")], &[3, 4]));
+        let fill = told(2, &[(5, "five")], &[4]);
+        let shelf = Shelf::merged(Some(&shelf), &fill, |slot| slot.id == 2);
+        let ids: Vec<_> = shelf.slots().iter().map(|slot| slot.id).collect();
+        assert_eq!(ids, [2, 4, 5]);
+        assert_eq!(shelf.array(), &b"[two,five]"[..]);
+    }
+
+    #[test]
+    fn a_full_shelf_forgets_what_was_fetched_first_and_only_as_much_as_it_must() {
+        let most = MAX_SLOTS as u64;
+        let all: Vec<_> = (1..=most).map(|id| (id, "x")).collect();
+        let full = merged(None, &told(1, &all, &[]));
+        assert_eq!(full.slots().len(), MAX_SLOTS);
+
+        let known: Vec<_> = all[..25].to_vec();
+        let again = merged(Some(&full), &told(2, &known, &[]));
+        assert_eq!(again.slots().len(), MAX_SLOTS, "nothing new came");
+
+        let news = [(most + 1, "new"), (most + 2, "new")];
+        let shelf = merged(Some(&again), &told(3, &news, &[]));
+        assert_eq!(shelf.slots().len(), MAX_SLOTS);
+        for id in (1..=25).chain([most + 1, most + 2]) {
+            assert!(shelf.find(id).is_some(), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_shelf_has_at_most_max_bytes_of_items() {
+        let large = "x".repeat(MAX_BYTES / 4);
+        let mut shelf = merged(None, &told(0, &[(1, "small")], &[]));
+        for id in 2..10 {
+            shelf = merged(Some(&shelf), &told(id, &[(id, &large)], &[]));
+            assert!(shelf.array().len() <= MAX_BYTES + 2);
+        }
+        let ids: Vec<_> = shelf.slots().iter().map(|slot| slot.id).collect();
+        assert_eq!(ids, [7, 8, 9]);
+    }
+
+    #[test]
+    fn the_header_is_that_of_the_latest_fill_and_weighs_once() {
+        let mut fill = told(1, &[(1, "one")], &[]);
+        fill.header_bytes = 1000;
+        let first = merged(None, &fill);
+        let same = merged(Some(&first), &told(2, &[(1, "two")], &[]));
+        assert!(Arc::ptr_eq(same.header(), first.header()));
+        assert_eq!(same.size_bytes(), first.size_bytes());
+
+        let mut other = told(3, &[(1, "two")], &[]);
+        let mut header = ResponseHeader::build(200, None).unwrap();
+        header.append_header("X-Powered-By", "PHP").unwrap();
+        other.header = Arc::new(StoredHeader::of(&header));
+        other.header_bytes = 500;
+        let changed = merged(Some(&same), &other);
+        assert!(Arc::ptr_eq(changed.header(), &other.header));
+        assert_eq!(changed.size_bytes(), first.size_bytes() - 500);
+    }
+
+    #[test]
+    fn allocators_round_up_to_the_next_of_their_sizes() {
+        for (bytes, taken) in [
+            (0, 0),
+            (1, 16),
+            (16, 16),
+            (48, 48),
+            (65, 80),
+            (128, 128),
+            (129, 160),
+            (200, 224),
+            (256, 256),
+            (257, 320),
+            (20_025, 20_480),
+        ] {
+            assert_eq!(occupied(bytes), taken, "{bytes}");
+        }
     }
 }

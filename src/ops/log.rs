@@ -1,7 +1,7 @@
 //! Logs: lines to stderr, written by a thread of their own, so that a slow reader slows no request.
 //!
 //! The edge's own events follow `log.level`. Of the libraries only warnings are let through, whatever the level: what
-//! they say in detail quotes request headers, and so could hold a token.
+//! they say in detail quotes request headers, and so could hold a token. Some of their warnings do too, and are left out.
 
 use std::io;
 
@@ -54,6 +54,19 @@ pub fn start(log: &Log) -> Result<LogGuard, TryInitError> {
     })
 }
 
+/// Where libraries quote in warnings what came over the wire.
+const QUOTING: [&str; 4] = [
+    // Malformed headers, as they came. What else it says, request by request, the access line and the edge's own
+    // warnings say too.
+    "pingora_proxy",
+    // The value of a Content-Length that is no number.
+    "pingora_core::protocols::http::v1::common",
+    // Accept-Encoding.
+    "pingora_core::protocols::http::compression",
+    // Headers of answers over HTTP/2.
+    "pingora_core::protocols::http::v2::client",
+];
+
 fn filter(level: Level) -> Targets {
     // What the filter lets through, the libraries compose, read or not; and what Pingora traces it composes with an
     // unwrap, of bytes that the VMS chose. The edge itself says nothing at this level.
@@ -61,6 +74,39 @@ fn filter(level: Level) -> Targets {
     Targets::new()
         .with_default(LevelFilter::WARN.min(LevelFilter::from_level(level)))
         .with_target("vms_edge", level)
-        // Says again, request by request, what the access line and the edge's own warnings say.
-        .with_target("pingora_proxy", LevelFilter::OFF)
+        .with_targets(QUOTING.map(|target| (target, LevelFilter::OFF)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_may_warn_but_neither_say_details_nor_quote_whatever_the_level() {
+        let all = filter(Level::TRACE);
+        assert!(all.would_enable("vms_edge::batch", &Level::DEBUG));
+        let body = "pingora_core::protocols::http::v1::body";
+        assert!(all.would_enable(body, &Level::WARN));
+        assert!(!all.would_enable(body, &Level::INFO));
+        assert!(!all.would_enable("hyper::proto::h1::io", &Level::DEBUG));
+        for quoting in [
+            "pingora_proxy",
+            "pingora_proxy::proxy_h1",
+            "pingora_core::protocols::http::v1::common",
+            "pingora_core::protocols::http::compression",
+            "pingora_core::protocols::http::v2::client",
+        ] {
+            assert!(!all.would_enable(quoting, &Level::ERROR), "{quoting}");
+        }
+    }
+
+    #[test]
+    fn a_higher_level_leaves_out_what_is_below_it() {
+        let errors = filter(Level::ERROR);
+        for target in ["vms_edge::batch", "pingora_core::listeners"] {
+            assert!(errors.would_enable(target, &Level::ERROR));
+            assert!(!errors.would_enable(target, &Level::WARN));
+        }
+        assert!(!filter(Level::WARN).would_enable(ACCESS, &Level::INFO));
+    }
 }

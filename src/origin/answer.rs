@@ -11,6 +11,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::request::fields::{essence, has_member, members};
+
 /// Why a 200 of the VMS is not stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
@@ -90,9 +92,7 @@ fn storable(response: &ResponseHeader, keyed: &[HeaderName]) -> Result<(), Unfit
     {
         return Err(Unfit::ContentEncoding);
     }
-    if members(headers, header::CACHE_CONTROL)
-        .any(|directive| directive.eq_ignore_ascii_case(b"no-store"))
-    {
+    if has_member(headers, header::CACHE_CONTROL, b"no-store") {
         return Err(Unfit::NoStore);
     }
     covered_by_key(headers, keyed)
@@ -129,22 +129,9 @@ fn covered_by_key(headers: &HeaderMap, keyed: &[HeaderName]) -> Result<(), Unfit
     }
 }
 
-fn members(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
-    headers
-        .get_all(name)
-        .into_iter()
-        .flat_map(|field| field.as_bytes().split(|&byte| byte == b','))
-        .map(<[u8]>::trim_ascii)
-}
-
 /// `application/json`, or a `+json` type, whatever its parameters.
 fn is_json(content_type: &[u8]) -> bool {
-    let essence = content_type
-        .split(|&byte| byte == b';')
-        .next()
-        .unwrap_or_default()
-        .trim_ascii()
-        .to_ascii_lowercase();
+    let essence = essence(content_type);
     essence == b"application/json"
         || (essence.starts_with(b"application/") && essence.ends_with(b"+json"))
 }

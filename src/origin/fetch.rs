@@ -5,6 +5,7 @@
 //! to try again. Pingora applies no timeout of a peer to such sessions, so the
 //! deadline stands around the whole.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -48,7 +49,7 @@ pub enum FetchError {
     #[error("no complete answer within {0:?}")]
     Timeout(Duration),
     /// The connection broke, or what came is not HTTP.
-    #[error("the answer broke off: {0}")]
+    #[error("the answer broke off: {}", Unquoted(.0))]
     Broken(Box<Error>),
     /// The body is larger than [`MAX_ANSWER_BYTES`].
     #[error("the answer is larger than {MAX_ANSWER_BYTES} bytes")]
@@ -56,6 +57,21 @@ pub enum FetchError {
     /// The fetch's own task panicked.
     #[error("the fetch panicked")]
     Panicked,
+}
+
+/// What went wrong, and why, in words of the program's own: Pingora's context quotes what came over the wire, and with it
+/// cookies and tokens.
+struct Unquoted<'a>(&'a Error);
+
+impl fmt::Display for Unquoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.root_etype().as_str())?;
+        let cause = self.0.root_cause();
+        if cause.is::<Error>() {
+            return Ok(());
+        }
+        write!(f, ": {cause}")
+    }
 }
 
 /// Sends fetches.
@@ -215,4 +231,20 @@ async fn read_body(session: &mut HttpSession) -> Result<Bytes, FetchError> {
     } else {
         rest.freeze()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_broke_off_is_told_without_what_came_of_it() {
+        let io = std::io::Error::other("reset");
+        let caused = Error::because(ErrorType::ReadError, "buf: Set-Cookie: a", io);
+        let told = FetchError::Broken(caused.more_context("Peer: b")).to_string();
+        assert_eq!(told, "the answer broke off: ReadError: reset");
+        let explained = Error::explain(ErrorType::InvalidHTTPHeader, "Set-Cookie: a");
+        let told = FetchError::Broken(explained).to_string();
+        assert_eq!(told, "the answer broke off: InvalidHTTPHeader");
+    }
 }

@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use pingora_core::{Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use crate::request::fields;
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -127,12 +129,7 @@ pub fn drop_response_hop_by_hop(response: &mut ResponseHeader) {
 
 /// Names of the fields of one connection, those that `Connection` names among them.
 fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
-    let nominated = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|field| field.as_bytes().split(|&byte| byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
-    nominated.chain(HOP_BY_HOP).collect()
+    fields::nominated(headers).chain(HOP_BY_HOP).collect()
 }
 
 fn drop_forwarding(request: &mut RequestHeader) {

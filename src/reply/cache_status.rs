@@ -32,8 +32,18 @@ pub enum CacheStatus {
     },
     /// It passed through.
     Bypass(Bypass),
+    /// The VMS failed, and what was stale is better than an error.
+    InsteadOfError {
+        /// Status of the VMS's answer, if there was one.
+        status: Option<u16>,
+        /// For how long it has been stale, in milliseconds, negative.
+        ttl_ms: i64,
+    },
     /// Ids were missing, and the VMS could not be asked.
-    Failed,
+    Failed {
+        /// Whether others were at hand.
+        partial: bool,
+    },
 }
 
 /// How a request on a batch path was answered, in one word.
@@ -90,7 +100,8 @@ impl CacheStatus {
             Self::Miss { .. } => BatchResult::Miss,
             Self::Partial { .. } => BatchResult::Partial,
             Self::Bypass(_) => BatchResult::Bypass,
-            Self::Failed => BatchResult::Error,
+            Self::InsteadOfError { .. } => BatchResult::Stale,
+            Self::Failed { .. } => BatchResult::Error,
         }
     }
 
@@ -122,7 +133,18 @@ impl CacheStatus {
             Self::Bypass(reason) => {
                 write!(field, "; fwd=bypass; detail={}", reason.name()).expect(WRITTEN);
             }
-            Self::Failed => field.push_str("; fwd=miss; detail=failed"),
+            Self::InsteadOfError { status, ttl_ms } => {
+                field.push_str("; fwd=stale");
+                if let Some(status) = status {
+                    write!(field, "; fwd-status={status}").expect(WRITTEN);
+                }
+                let ttl = ttl_ms.div_euclid(1000);
+                write!(field, "; ttl={ttl}; detail=stale_if_error").expect(WRITTEN);
+            }
+            Self::Failed { partial } => {
+                let forwarded = if partial { "partial" } else { "miss" };
+                write!(field, "; fwd={forwarded}; detail=failed").expect(WRITTEN);
+            }
         }
         field
     }
@@ -184,7 +206,11 @@ mod tests {
                 status: 200,
                 stored: true,
             },
-            CacheStatus::Failed,
+            CacheStatus::InsteadOfError {
+                status: Some(503),
+                ttl_ms: -1,
+            },
+            CacheStatus::Failed { partial: true },
         ];
         all.extend(Bypass::ALL.map(CacheStatus::Bypass));
         for status in all {

@@ -100,6 +100,7 @@ mod tests {
             fetched: Clock::manual().0.now(),
             jitter: Jitter::default(),
             header: Arc::new(StoredHeader::of(&ResponseHeader::build(200, None).unwrap())),
+            header_bytes: 0,
             items: split(body.as_bytes(), "id").unwrap(),
             body: body.into(),
             absent: asked.difference(owned).copied().collect(),

@@ -38,7 +38,7 @@ pub struct Order {
 pub enum Lesson {
     /// It agreed, or told nothing.
     Agrees,
-    /// It contradicted, and is believed from now on.
+    /// It contradicted: from now on only the VMS puts items together.
     Contradicts,
 }
 
@@ -90,11 +90,22 @@ impl Order {
             (false, true) => Known::AsAsked,
             (false, false) => Known::Neither,
         };
-        let before = Known::from_u8(self.known.swap(told as u8, Ordering::Relaxed));
-        if before == told || before == Known::Nothing {
-            Lesson::Agrees
-        } else {
-            Lesson::Contradicts
+        let learnt = |before| match Known::from_u8(before) {
+            Known::Nothing => told,
+            before if before == told => told,
+            // What holds one time and not another is no order to rely on.
+            _ => Known::Neither,
+        };
+        let before = self
+            .known
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| {
+                Some(learnt(before) as u8)
+            })
+            .unwrap_or_else(|before| before);
+        match Known::from_u8(before) {
+            Known::Nothing => Lesson::Agrees,
+            before if before == learnt(before as u8) => Lesson::Agrees,
+            _ => Lesson::Contradicts,
         }
     }
 }
@@ -128,11 +139,13 @@ mod tests {
     }
 
     #[test]
-    fn a_contradiction_is_noticed_and_believed() {
+    fn a_contradiction_is_noticed_and_leaves_the_order_to_the_vms_for_good() {
         let order = Order::new(config::Order::Auto);
         learn(&order, &[2, 1], &[1, 2]);
         assert_eq!(learn(&order, &[2, 1], &[2, 1]), Lesson::Contradicts);
-        assert_eq!(order.sequence(&[2, 1]), Some(Sequence::AsAsked));
+        assert_eq!(order.sequence(&[1, 2]), None);
+        assert_eq!(learn(&order, &[2, 1], &[1, 2]), Lesson::Agrees);
+        assert_eq!(order.sequence(&[1, 2]), None);
     }
 
     #[test]

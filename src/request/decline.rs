@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, header};
 
 use super::bearer;
 use super::checks::{X_CLIENT, X_UUID, is_zero_weight};
+use super::fields::{self, has_member, members};
 
 /// Why a request on a batch path passes through uncached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub enum Bypass {
     Body,
     /// The answer of the VMS to a part of the batch was not one that can be put together with the rest.
     Unfit,
-    /// The answer of the VMS was too large to be held in memory.
+    /// The answer of the VMS was too large to be held in memory, or the request for a part too long to be sent.
     TooLarge,
 }
 
@@ -96,7 +97,7 @@ pub(super) fn is_credential(name: &str) -> bool {
 }
 
 /// Declines a GET whose header asks for more than a batch, or in a way that could mean two things.
-pub(super) fn header(headers: &HeaderMap, vary: &[HeaderName]) -> Result<(), Bypass> {
+pub(super) fn header(headers: &HeaderMap) -> Result<(), Bypass> {
     if bearer(headers).is_none() {
         return Err(Bypass::Authorization);
     }
@@ -121,10 +122,8 @@ pub(super) fn header(headers: &HeaderMap, vary: &[HeaderName]) -> Result<(), Byp
             return Err(*reason);
         }
     }
-    if nominates_keyed(headers, vary) {
-        return Err(Bypass::Connection);
-    }
-    if has_directive(headers, b"no-store") || has_directive(headers, b"only-if-cached") {
+    let directive = |directive| has_member(headers, header::CACHE_CONTROL, directive);
+    if directive(b"no-store") || directive(b"only-if-cached") {
         return Err(Bypass::CacheControl);
     }
     if excludes_identity(headers) {
@@ -135,41 +134,27 @@ pub(super) fn header(headers: &HeaderMap, vary: &[HeaderName]) -> Result<(), Byp
 
 /// Whether `Cache-Control: no-cache` is asked for (RFC 9111, 5.2.1.4).
 pub(super) fn asks_no_cache(headers: &HeaderMap) -> bool {
-    has_directive(headers, b"no-cache")
+    has_member(headers, header::CACHE_CONTROL, b"no-cache")
 }
 
-/// The comma-separated members of a list field, over all its lines, trimmed.
-fn members(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
-    headers
-        .get_all(name)
-        .into_iter()
-        .flat_map(|field| field.as_bytes().split(|&byte| byte == b','))
-        .map(<[u8]>::trim_ascii)
-}
-
-fn has_directive(headers: &HeaderMap, directive: &[u8]) -> bool {
-    members(headers, header::CACHE_CONTROL).any(|member| member.eq_ignore_ascii_case(directive))
-}
-
-/// Whether `Connection` names a header that belongs to the key: that header would be taken off on the way to the VMS,
-/// which would then answer somebody else than the key says (RFC 9110, 7.6.1).
-fn nominates_keyed(headers: &HeaderMap, vary: &[HeaderName]) -> bool {
-    let names =
-        |member: &[u8], name: &HeaderName| member.eq_ignore_ascii_case(name.as_str().as_bytes());
-    members(headers, header::CONNECTION).any(|member| {
-        vary.iter().any(|name| names(member, name))
-            || [
-                header::AUTHORIZATION,
-                header::HOST,
-                header::CONTENT_TYPE,
-                header::CONTENT_LENGTH,
-                header::ACCEPT,
-                X_CLIENT,
-                X_UUID,
-            ]
-            .iter()
-            .any(|name| names(member, name))
-    })
+/// Declines a request whose `Connection` names a header that the edge has read: it would be taken off on the way to the
+/// VMS, which would then answer somebody else than the key says.
+///
+/// `covered` are the headers that the key covers.
+pub(super) fn nominated(headers: &HeaderMap, covered: &[&HeaderName]) -> Result<(), Bypass> {
+    const READ: [HeaderName; 6] = [
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::CONTENT_LENGTH,
+        header::ACCEPT,
+        X_CLIENT,
+        X_UUID,
+    ];
+    let is_read = |name: &HeaderName| READ.contains(name) || covered.contains(&name);
+    if fields::nominated(headers).any(|name| is_read(&name)) {
+        return Err(Bypass::Connection);
+    }
+    Ok(())
 }
 
 /// Whether `Accept-Encoding` refuses an uncoded answer (RFC 9110, 12.5.3).
@@ -197,7 +182,8 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, value.parse().unwrap());
         }
-        header(&headers, &[HeaderName::from_static("hl")])
+        header(&headers)?;
+        nominated(&headers, &[&HeaderName::from_static("hl")])
     }
 
     #[test]

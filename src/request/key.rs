@@ -73,13 +73,7 @@ impl KeyMaker {
             Form::Query { .. } => 0,
             Form::Body { .. } => 1,
         });
-        parts.add_header(request, &header::HOST);
-        if endpoint.peer_is_trusted {
-            for name in &FORWARDED {
-                parts.add_header(request, name);
-            }
-        }
-        for name in endpoint.vary {
+        for name in covered(endpoint) {
             parts.add_header(request, name);
         }
         let mut hasher = self.keys.clone();
@@ -88,9 +82,22 @@ impl KeyMaker {
     }
 }
 
+/// The headers that a key covers, beside the token.
+pub(super) fn covered<'a>(endpoint: &Endpoint<'a>) -> impl Iterator<Item = &'a HeaderName> {
+    let forwarded: &[HeaderName] = if endpoint.peer_is_trusted {
+        &FORWARDED
+    } else {
+        &[]
+    };
+    std::iter::once(&HOST).chain(forwarded).chain(endpoint.vary)
+}
+
+static HOST: HeaderName = header::HOST;
+
 /// What a trusted proxy says of the request's first hop, from which a VMS makes absolute addresses. An untrusted peer's
 /// word is replaced before it reaches the VMS, and then says nothing that `Host` does not.
-const FORWARDED: [HeaderName; 4] = [
+static FORWARDED: [HeaderName; 5] = [
+    header::FORWARDED,
     HeaderName::from_static("x-forwarded-proto"),
     HeaderName::from_static("x-forwarded-host"),
     HeaderName::from_static("x-forwarded-port"),

@@ -7,6 +7,7 @@ use http::Method;
 use percent_encoding::percent_decode;
 use pingora_http::RequestHeader;
 
+use super::ids::canonical;
 use super::key::{KeyMaker, UserId};
 use super::{bearer, path};
 use crate::config::{Invalidate, PathPattern, Segment};
@@ -20,6 +21,24 @@ pub struct Reach {
     pub items: Vec<u64>,
     /// Everything.
     pub everything: bool,
+}
+
+impl Reach {
+    /// Whether no rule matched.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The item that a path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Item {
+    /// The pattern has no `{id}`.
+    Unnamed,
+    /// There is something at `{id}`, but not a canonical number.
+    Unread,
+    /// This one.
+    Id(u64),
 }
 
 /// Whether a request may change what the VMS would answer (RFC 9110, 9.2.1).
@@ -44,7 +63,11 @@ pub fn reach(request: &RequestHeader, rules: &[Invalidate]) -> Reach {
         reach.user |= rule.scope.user;
         reach.everything |= rule.scope.all;
         if rule.scope.item {
-            reach.items.extend(item);
+            match item {
+                Item::Id(id) => reach.items.push(id),
+                // The VMS may read a number into what the edge does not: `180;x`, ` 180`.
+                Item::Unread | Item::Unnamed => reach.everything = true,
+            }
         }
     }
     reach
@@ -58,11 +81,16 @@ pub fn writer(request: &RequestHeader, keys: &KeyMaker) -> Option<UserId> {
 /// The segments of a path as the most generous server reads them.
 fn segments(path: &[u8]) -> Vec<String> {
     let decoded: Vec<u8> = percent_decode(path).collect();
-    let mut segments: Vec<String> = String::from_utf8_lossy(&decoded)
-        .split('/')
-        .filter(|segment| !segment.is_empty() && *segment != ".")
-        .map(str::to_lowercase)
-        .collect();
+    let mut segments: Vec<String> = Vec::new();
+    for segment in String::from_utf8_lossy(&decoded).split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            segment => segments.push(segment.to_lowercase()),
+        }
+    }
     if segments.first().is_some_and(|first| first == "index.php") {
         segments.remove(0);
     }
@@ -70,8 +98,8 @@ fn segments(path: &[u8]) -> Vec<String> {
 }
 
 /// Whether a pattern matches, and the item that it names.
-fn matched(pattern: &PathPattern, segments: &[String]) -> Option<Option<u64>> {
-    let mut item = None;
+fn matched(pattern: &PathPattern, segments: &[String]) -> Option<Item> {
+    let mut item = Item::Unnamed;
     let mut rest = segments.iter();
     for expected in &pattern.segments {
         match expected {
@@ -83,7 +111,7 @@ fn matched(pattern: &PathPattern, segments: &[String]) -> Option<Option<u64>> {
             Segment::Name(name) => {
                 let segment = rest.next()?;
                 if name == "id" {
-                    item = segment.parse().ok();
+                    item = canonical(segment.as_bytes()).map_or(Item::Unread, Item::Id);
                 }
             }
         }
@@ -154,8 +182,21 @@ mod tests {
             "/index.php/api/v1/intercom/180",
             "/API/v1/Intercom/180",
             "/api/./v1/intercom/180",
+            "/api/v1/x/../intercom/180",
         ] {
             assert_eq!(reached("DELETE", target), the_item(), "{target}");
+        }
+    }
+
+    #[test]
+    fn an_item_that_cannot_be_read_may_be_any() {
+        for target in [
+            "/api/v1/intercom/180;x",
+            "/api/v1/intercom/%20180",
+            "/api/v1/intercom/0180",
+        ] {
+            let reach = reached("PATCH", target);
+            assert!(reach.everything && reach.items.is_empty(), "{target}");
         }
     }
 

@@ -1,11 +1,13 @@
 //! What becomes of stored items as they age, as the VMS fails, and as writes make them wrong.
 
+use std::time::Duration;
+
 use http::Method;
 use vms_edge::demo::vms::{Fault, Times};
 
 use crate::support::client::Client;
+use crate::support::deaf::Refusing;
 use crate::support::edge::TestEdge;
-use crate::support::scripted::{Connection, Scripted};
 use crate::support::soon;
 use crate::support::world::{Answer, World, metrics};
 
@@ -207,32 +209,82 @@ async fn a_fill_that_began_before_a_write_is_not_used_after_it() {
 }
 
 #[tokio::test]
-async fn a_write_whose_client_left_before_the_answer_counts_as_done() {
-    let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
-    let vms = Scripted::start(move |mut connection: Connection| {
-        let arrived = arrived.clone();
-        async move {
-            connection.request().await.expect("a request");
-            arrived.send(()).expect("the test waits");
-            std::future::pending::<()>().await;
-        }
-    })
-    .await;
-    let rule = "[[invalidate]]\npath = \"/a/{id}\"\nscope = [\"item\"]";
-    let edge = TestEdge::with(&[vms.address.to_string()], rule);
-    let mut leaver = Client::connect(edge.address).await;
+async fn a_write_whose_client_left_before_the_answer_counts_as_done_for_its_writer() {
+    let rules = format!(
+        "{WINDOWS}[[invalidate]]\npath = \"/api/v1/intercom/{{id}}\"\nscope = [\"item\"]\n"
+    );
+    let world = World::with(&rules).await;
+    let (ann, bob) = (world.user(1), world.user(2));
+    ann.asks([1]).await.gets([1]);
+    bob.asks([1]).await.gets([1]);
+    world.advance(1);
+    world.vms.set_latency(Duration::from_secs(60));
+    let mut leaver = Client::connect(world.edge.address).await;
+    let fields = "Host: a\r\nAuthorization: Bearer tok-1-ios\r\nContent-Length: 0";
     leaver
-        .send("PATCH /a/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        .send(format!(
+            "PATCH /api/v1/intercom/1 HTTP/1.1\r\n{fields}\r\n\r\n"
+        ))
         .await;
-    arrivals.recv().await.expect("the write reaches the VMS");
     drop(leaver);
     let marked = async {
-        while !metrics(&edge)
+        while !world
+            .metrics()
             .await
-            .contains("vms_edge_marks_total{scope=\"item\"} 1")
+            .contains("vms_edge_marks_total{scope=\"user\"} 1")
         {
             tokio::task::yield_now().await;
         }
     };
     soon("the mark", marked).await;
+    world.vms.set_latency(Duration::ZERO);
+    world.advance(1);
+    ann.asks([1]).await.is("fwd=miss");
+    bob.asks([1]).await.hit();
+}
+
+#[tokio::test]
+async fn a_write_that_nobody_understands_or_that_never_left_marks_nothing() {
+    let vms = Refusing::new();
+    let rule = "[[invalidate]]\npath = \"/a/**\"\nscope = [\"all\"]";
+    let edge = TestEdge::with(&[vms.address.to_string()], rule);
+    let mut client = Client::connect(edge.address).await;
+    client
+        .send("POST /a/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    assert_eq!(client.head().await.expect("an answer").0, 502);
+    assert!(!metrics(&edge).await.contains("vms_edge_marks_total"));
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_for_one_phone_ends_what_its_other_phone_stored() {
+    let world = World::with(WINDOWS).await;
+    let (phone, tablet) = (world.user(1), world.user(1).with("x-uuid", "tablet"));
+    phone.asks([1]).await.gets([1]);
+    world.advance(1);
+    world.vms.revoke("tok-1-ios");
+    tablet.asks([1]).await.status(401);
+    world.advance(1);
+    phone.asks([1]).await.status(401);
+}
+
+#[tokio::test]
+async fn what_a_write_ended_while_the_rest_was_fetched_is_not_answered() {
+    let rules = format!(
+        "{WINDOWS}[[invalidate]]\npath = \"/api/v1/intercom/{{id}}\"\nscope = [\"user\"]\n"
+    );
+    let world = World::with(&rules).await;
+    let ann = world.user(1);
+    ann.asks([1]).await.gets([1]);
+    let hold = world.vms.hold();
+    let write_meanwhile = async {
+        hold.arrived(1).await;
+        world.advance(1);
+        let write = ann.clone().with("content-type", "application/json");
+        let written = write.sends(Method::PATCH, "/api/v1/intercom/1", r#"{"title":"Ours"}"#);
+        written.await.status(200);
+        drop(hold);
+    };
+    let (answer, ()) = tokio::join!(ann.asks([1, 2]), write_meanwhile);
+    assert!(says(&answer.gets([1, 2]).is("detail=unfit"), "Ours"));
 }

@@ -42,7 +42,7 @@ async fn a_vms_with_an_order_of_its_own_is_asked_for_each_whole_batch() {
 }
 
 #[tokio::test]
-async fn a_contradiction_of_the_order_learnt_is_counted_and_believed() {
+async fn after_a_contradiction_of_the_order_learnt_the_vms_puts_batches_together() {
     let world = World::new().await;
     let ann = world.user(1);
     ann.asks([3, 1]).await.gets([1, 3]);
@@ -52,7 +52,8 @@ async fn a_contradiction_of_the_order_learnt_is_counted_and_believed() {
         .asks([3, 1])
         .await
         .gets([3, 1]);
-    ann.asks([3, 1]).await.gets([3, 1]).hit();
+    ann.asks([3, 1]).await.gets([3, 1]).is("fwd=miss");
+    ann.asks([1]).await.gets([1]).hit();
     assert!(
         world
             .metrics()

@@ -278,6 +278,17 @@ async fn a_header_that_vary_names_joins_the_key_and_that_answer_is_not_stored() 
 }
 
 #[tokio::test]
+async fn a_learnt_header_that_connection_names_is_not_fetched_under_a_key_that_has_it() {
+    let world = World::new().await;
+    world.vms.add_response_header("Vary", "X-Region");
+    let north = world.user(1).with("x-region", "north");
+    north.asks([1]).await.gets([1]);
+    let stripped = north.clone().with("connection", "x-region");
+    stripped.asks([1]).await.bypassed("connection");
+    north.asks([1]).await.is("fwd=miss");
+}
+
+#[tokio::test]
 async fn a_vary_on_what_the_key_covers_does_not_stop_storing() {
     let world = World::new().await;
     world

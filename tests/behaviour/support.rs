@@ -1,8 +1,11 @@
 //! What the behaviour tests are told with.
 
+pub(crate) mod binary;
 pub(crate) mod client;
 pub(crate) mod deaf;
 pub(crate) mod edge;
+pub(crate) mod log;
+pub(crate) mod scrape;
 pub(crate) mod scripted;
 pub(crate) mod wire;
 pub(crate) mod world;

@@ -1,0 +1,326 @@
+//! "Memory bounded by `cache.max_bytes`, weighed by what an entry really occupies."
+//!
+//! The store is filled as fills do it, and what it says it occupies is held against what the allocator gave out. Each
+//! test looks at the allocations of its own thread alone, on which all of a store's work is done.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderName;
+use pingora_http::{RequestHeader, ResponseHeader, header_value_from_raw};
+use tikv_jemalloc_ctl::thread::{allocatedp, deallocatedp};
+use vms_edge::cache::clock::{Clock, Hand};
+use vms_edge::cache::freshness::Jitter;
+use vms_edge::cache::header::{Headers, StoredHeader};
+use vms_edge::cache::shelf::{Fill, MAX_SLOTS};
+use vms_edge::cache::store::{Store, Usage};
+use vms_edge::config::Config;
+use vms_edge::request::key::{Key, KeyMaker};
+use vms_edge::request::{Endpoint, examine};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+const MIB: u64 = 1 << 20;
+
+const VALID: &str = "these names and values make a header";
+
+/// Counts what the current thread is given and has not given back.
+struct Meter {
+    before: u64,
+}
+
+impl Meter {
+    fn start() -> Self {
+        Self { before: balance() }
+    }
+
+    /// Bytes since the start.
+    fn bytes(&self) -> u64 {
+        balance().wrapping_sub(self.before)
+    }
+}
+
+/// Below zero on a thread that gave back more than it was given, so only differences count.
+fn balance() -> u64 {
+    let given = allocatedp::read().expect("jemalloc counts").get();
+    let returned = deallocatedp::read().expect("jemalloc counts").get();
+    given.wrapping_sub(returned)
+}
+
+/// A store, and users to fill it for.
+struct House {
+    store: Store,
+    config: Config,
+    keys: KeyMaker,
+    vary: Vec<HeaderName>,
+    clock: Clock,
+    hand: Hand,
+}
+
+impl House {
+    fn new(max_bytes: u64) -> Self {
+        let config = Config::parse("upstream.servers = [\"127.0.0.1:9000\"]", "test");
+        let (clock, hand) = Clock::manual();
+        Self {
+            store: Store::new(max_bytes, Duration::from_secs(3600)),
+            config: config.unwrap_or_else(|error| panic!("{error}")),
+            keys: KeyMaker::new().expect("the system has randomness"),
+            vary: Vec::new(),
+            clock,
+            hand,
+        }
+    }
+
+    /// The key of a user's batches: only a request that was checked has one.
+    fn key(&self, user: u64) -> Key {
+        let mut request =
+            RequestHeader::build("GET", b"/api/v1/intercom/shows?ids[]=1", None).expect(VALID);
+        for (name, value) in [
+            ("Authorization", format!("Bearer tok-{user}")),
+            ("Accept", "application/json".to_owned()),
+            ("X-Client", "ios".to_owned()),
+            ("X-UUID", "device".to_owned()),
+        ] {
+            request.append_header(name, value).expect(VALID);
+        }
+        let endpoint = Endpoint {
+            batch: &self.config.batches[0],
+            vary: &self.vary,
+            peer_is_trusted: false,
+        };
+        let checked = examine(&request, &self.config.headers).expect("a batch");
+        let batch = checked.read(&request, b"", &endpoint, &self.keys);
+        batch.expect("a batch").key
+    }
+
+    /// What a fetch of `ids` told, each an item of `item_bytes`, with the header `header`.
+    fn fill(&self, ids: impl IntoIterator<Item = u64>, item_bytes: usize, header: &str) -> Fill {
+        let mut body = BytesMut::new();
+        let items = ids.into_iter().map(|id| {
+            let start = body.len();
+            body.resize(start + item_bytes, b'x');
+            (id, start..body.len())
+        });
+        let header = StoredHeader::of(&read_from_a_connection(header));
+        let (header, header_bytes) = self.store.share(header);
+        Fill {
+            fetched: self.clock.now(),
+            jitter: Jitter::new(0),
+            items: items.collect(),
+            header,
+            header_bytes,
+            body: body.freeze(),
+            absent: Vec::new(),
+        }
+    }
+
+    fn put(&self, user: u64, ids: impl IntoIterator<Item = u64>, item_bytes: usize, header: &str) {
+        let fill = self.fill(ids, item_bytes, header);
+        self.store.put(self.key(user), &fill, |_| true);
+    }
+
+    fn usage(&self) -> Usage {
+        self.store.usage()
+    }
+}
+
+/// A header as Pingora reads it: its names and values are parts of one large buffer.
+fn read_from_a_connection(served_by: &str) -> ResponseHeader {
+    let fields = [
+        ("Server", "nginx/1.25.3"),
+        ("Content-Type", "application/json"),
+        ("Connection", "keep-alive"),
+        ("Vary", "Accept-Encoding"),
+        ("X-Powered-By", "PHP/8.2.12"),
+        ("Cache-Control", "no-cache, private"),
+        ("Date", "Mon, 01 Jan 2024 00:00:00 GMT"),
+        ("Access-Control-Allow-Origin", "*"),
+        ("X-Served-By", served_by),
+    ];
+    let mut buffer = BytesMut::with_capacity(4096);
+    for (name, value) in fields {
+        buffer.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+    let buffer: Bytes = buffer.freeze();
+    let mut header = ResponseHeader::build(200, Some(fields.len())).expect(VALID);
+    let mut at = 0;
+    for (name, value) in fields {
+        let name_end = at + name.len();
+        let value_at = name_end + 2;
+        let value_end = value_at + value.len();
+        let value = header_value_from_raw(buffer.slice(value_at..value_end));
+        header
+            .append_header(buffer.slice(at..name_end), value)
+            .expect(VALID);
+        at = value_end + 2;
+    }
+    header
+}
+
+/// Runs a test on a thread of its own, so that nothing else is counted.
+fn alone(test: impl FnOnce() + Send + 'static) {
+    std::thread::spawn(test)
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+#[track_caller]
+fn assert_weighed_right(house: &House, meter: &Meter) {
+    let usage = house.usage();
+    let occupied = meter.bytes();
+    let error = (usage.bytes as f64 / occupied as f64 - 1.0) * 100.0;
+    assert!(
+        error.abs() <= 10.0,
+        "{usage:?} of which {occupied} bytes are occupied: {error:+.1} %"
+    );
+}
+
+#[test]
+fn many_small_shelves_weigh_what_they_occupy() {
+    alone(|| {
+        let house = House::new(1 << 40);
+        let meter = Meter::start();
+        for user in 0..50_000 {
+            house.put(user, [1], 200, "vms");
+        }
+        assert_weighed_right(&house, &meter);
+    });
+}
+
+#[test]
+fn large_shelves_weigh_what_they_occupy() {
+    alone(|| {
+        let house = House::new(1 << 40);
+        let meter = Meter::start();
+        for user in 0..5_000 {
+            house.put(user, 1..=25, 800, "vms");
+        }
+        assert_weighed_right(&house, &meter);
+    });
+}
+
+#[test]
+fn a_header_that_no_other_shelf_has_is_weighed() {
+    alone(|| {
+        let house = House::new(1 << 40);
+        let meter = Meter::start();
+        for user in 0..20_000 {
+            house.put(user, [1], 200, &format!("vms-{user}"));
+        }
+        assert_weighed_right(&house, &meter);
+    });
+}
+
+#[test]
+fn a_header_weighs_what_it_occupies_whatever_its_fields() {
+    alone(|| {
+        // The first one ever also takes what this thread needs to read shared headers.
+        let other = ResponseHeader::build(204, None).unwrap();
+        Headers::default().share(StoredHeader::of(&other));
+        for fields in [0, 1, 3, 6, 7, 12, 13, 30] {
+            let mut header = ResponseHeader::build(200, None).unwrap();
+            for field in 0..fields {
+                let (name, value) = (format!("X-Field-{field}"), "some value");
+                header.append_header(name, value).unwrap();
+            }
+            let headers = Headers::default();
+            let meter = Meter::start();
+            let (_kept, weighed) = headers.share(StoredHeader::of(&header));
+            let occupied = meter.bytes();
+            let error = (weighed as f64 / occupied as f64 - 1.0) * 100.0;
+            assert!(
+                error.abs() <= 10.0,
+                "{fields} fields weigh {weighed}, and occupy {occupied} bytes: {error:+.1} %"
+            );
+        }
+    });
+}
+
+/// Puts ten times as much into a store of 8 MiB as it holds, in shelves of `ids` items, and looks at it all the while.
+fn churn(ids: u64, item_bytes: usize) {
+    const BOUND: u64 = 8 * MIB;
+    let house = House::new(BOUND);
+    let meter = Meter::start();
+    let users = 10 * BOUND / (ids * item_bytes as u64);
+    let mut most_occupied = 0;
+    for turn in 0..users {
+        // Every third fill is of a user who has a shelf.
+        let user = if turn % 3 == 2 { turn - 1 } else { turn };
+        house.put(user, 1..=ids, item_bytes, "vms");
+        most_occupied = most_occupied.max(meter.bytes());
+        // Looking makes the store tidy up, so that it is not done too often.
+        if turn % (users / 10) == 0 {
+            let weighed = house.usage().bytes;
+            assert!(weighed <= BOUND + BOUND / 20, "{weighed} bytes weighed");
+        }
+    }
+    // For what the store has yet to tidy up.
+    assert!(
+        most_occupied <= BOUND + BOUND / 4,
+        "{most_occupied} bytes occupied"
+    );
+
+    let kept = (0..users).filter_map(|user| house.store.shelf(&house.key(user)));
+    let (shelves, items) = kept.fold((0, 0), |(shelves, items), shelf| {
+        (shelves + 1, items + shelf.slots().len() as u64)
+    });
+    let usage = house.usage();
+    assert_eq!((usage.shelves, usage.items), (shelves, items), "{usage:?}");
+    assert!(usage.bytes > BOUND / 2, "it is used: {usage:?}");
+}
+
+#[test]
+fn a_full_store_stays_within_its_bound_however_much_comes() {
+    for (ids, item_bytes) in [(1, 4_000), (25, 800), (25, 20_000)] {
+        alone(move || churn(ids, item_bytes));
+    }
+}
+
+#[test]
+fn what_is_larger_than_the_bound_is_not_kept() {
+    alone(|| {
+        let house = House::new(MIB);
+        house.put(1, [1], 200, "vms");
+        let before = house.usage();
+        let meter = Meter::start();
+        house.put(2, 1..=25, 100_000, "vms");
+        let after = house.usage();
+        assert!(house.store.shelf(&house.key(2)).is_none());
+        assert_eq!(after, before);
+        assert!(meter.bytes() < 100_000);
+        assert!(house.store.shelf(&house.key(1)).is_some(), "others stay");
+
+        // The same for a shelf that grows beyond the bound.
+        house.put(1, 2..=25, 100_000, "vms");
+        assert!(house.store.shelf(&house.key(1)).is_none());
+        assert_eq!((house.usage().items, house.usage().shelves), (0, 0));
+    });
+}
+
+#[test]
+fn whoever_asks_for_ever_new_ids_is_remembered_the_newest() {
+    alone(|| {
+        let house = House::new(1 << 40);
+        let most = MAX_SLOTS as u64;
+        for first in (1..5 * most).step_by(16) {
+            house.hand.advance(Duration::from_secs(1));
+            house.put(1, first..first + 16, 200, "vms");
+            assert!(house.usage().items <= most);
+        }
+        let shelf = house.store.shelf(&house.key(1)).expect("it was just put");
+        let kept = shelf.slots().iter().map(|slot| slot.id);
+        assert!(kept.eq(4 * most + 1..=5 * most), "the newest are kept");
+    });
+}
+
+#[test]
+fn an_empty_store_takes_little() {
+    alone(|| {
+        let meter = Meter::start();
+        let house = House::new(1 << 40);
+        house.usage();
+        let taken = meter.bytes();
+        assert!(taken < MIB / 4, "{taken} bytes");
+    });
+}
