@@ -52,7 +52,7 @@ pub struct PathPattern {
 /// One segment of a [`PathPattern`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Segment {
-    /// This segment, byte for byte.
+    /// This segment.
     Literal(String),
     /// `{name}`: any one segment that is not empty. The one called `id` carries the item's id.
     Name(String),

@@ -1,11 +1,11 @@
 //! The law of the whole: through the edge, any batches of any users get what the VMS alone would have given them, and
-//! the VMS is asked for no id twice within its freshness.
+//! the VMS is asked for no id twice within its freshness. Writes that pass through the edge are seen by the next batch.
 
 use std::collections::HashMap;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use vms_edge::demo::vms::Endpoint;
+use vms_edge::demo::vms::{Endpoint, Order};
 
 use crate::support::world::World;
 
@@ -104,6 +104,92 @@ fn any_batches_of_any_users_get_what_the_vms_alone_would_have_given_and_no_id_is
     };
     let played = TestRunner::new(config).run(&steps(), |steps| {
         runtime.block_on(play(steps));
+        Ok(())
+    });
+    played.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// As the defaults, but for what answers without asking while the VMS knows better: nothing is stale. Writes are known.
+const WITH_WRITES: &str = "[[batch]]\npath = \"/api/v1/intercom/shows\"\nstale_while_revalidate = \"0s\"\n\
+                           [[invalidate]]\npath = \"/api/v1/intercom/{id}\"\nscope = [\"user\"]";
+
+#[derive(Clone, Debug)]
+enum Event {
+    Ask {
+        who: (u64, u8, u8),
+        ids: Vec<u64>,
+        no_cache: bool,
+    },
+    Write {
+        who: (u64, u8, u8),
+        id: u64,
+        enabled: bool,
+    },
+    Wait {
+        seconds: u64,
+    },
+}
+
+/// A user, a device and a language, few enough to meet again.
+fn somebody() -> impl Strategy<Value = (u64, u8, u8)> {
+    (1..=2u64, 0..2u8, 0..2u8)
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let ids = proptest::collection::vec(1..=10u64, 1..=6);
+    let ask = (somebody(), ids, proptest::bool::weighted(0.1))
+        .prop_map(|(who, ids, no_cache)| Event::Ask { who, ids, no_cache });
+    let write = (somebody(), 1..=10u64, any::<bool>())
+        .prop_map(|(who, id, enabled)| Event::Write { who, id, enabled });
+    let wait = (1..=25u64).prop_map(|seconds| Event::Wait { seconds });
+    proptest::collection::vec(prop_oneof![6 => ask, 2 => write, 1 => wait], 1..40)
+}
+
+async fn play_with_writes(order: Order, events: Vec<Event>) {
+    let world = World::with(WITH_WRITES).await;
+    world.vms.set_order(order);
+    let widget = |(user, device, language): (u64, u8, u8)| {
+        let widget = world.user(user).with("x-uuid", &format!("device-{device}"));
+        widget.with("hl", ["en", "kk"][usize::from(language)])
+    };
+    for (number, event) in events.into_iter().enumerate() {
+        match event {
+            Event::Wait { seconds } => world.advance(seconds),
+            Event::Write { who, id, enabled } => {
+                let body = format!("{{\"title\":\"{number}\",\"is_enabled\":{enabled}}}");
+                let writer = widget(who).with("content-type", "application/json");
+                let target = format!("/api/v1/intercom/{id}");
+                writer.sends(http::Method::PATCH, &target, &body).await;
+            }
+            Event::Ask { who, ids, no_cache } => {
+                let asker = match no_cache {
+                    true => widget(who).with("cache-control", "no-cache"),
+                    false => widget(who),
+                };
+                let answer = asker.asks(ids.clone()).await;
+                let token = format!("tok-{}-ios", who.0);
+                let endpoint = Endpoint::Intercoms;
+                let alone = world
+                    .vms
+                    .batch_answer(endpoint, Some(&token), &asker.headers, &ids);
+                assert_eq!(answer.status, alone.status);
+                assert_eq!(answer.body, alone.body, "{who:?} asked {ids:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_its_order_and_whoever_writes_an_answer_is_the_vmss_of_that_moment() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let config = Config {
+        cases: 64,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let order = prop_oneof![Just(Order::Ascending), Just(Order::AsAsked)];
+    let played = TestRunner::new(config).run(&(order, events()), |(order, events)| {
+        runtime.block_on(play_with_writes(order, events));
         Ok(())
     });
     played.unwrap_or_else(|failure| panic!("{failure}"));

@@ -72,7 +72,7 @@ fn unfit(name: &HeaderName) -> Option<&'static str> {
         header::CACHE_CONTROL | header::PRAGMA => {
             Some("speaks to caches and leaves the answer as it is")
         }
-        header::HOST => Some("names the VMS, and the edge stands before one VMS only"),
+        header::HOST => Some("belongs to the key in any case"),
         header::CONTENT_LENGTH
         | header::CONTENT_TYPE
         | header::CONTENT_ENCODING
@@ -129,10 +129,7 @@ mod tests {
                 "range",
                 "keeps a request from being answered from memory, so no key ever holds it",
             ),
-            (
-                "Host",
-                "names the VMS, and the edge stands before one VMS only",
-            ),
+            ("Host", "belongs to the key in any case"),
             ("Connection", "belongs to one connection and is not sent on"),
             ("Keep-Alive", "belongs to one connection and is not sent on"),
             (
