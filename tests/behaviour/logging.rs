@@ -135,7 +135,7 @@ impl Client {
             format!("Bearer {CANARY},{CANARY}"),
             format!("Basic {CANARY}"),
             format!("Basic a, Bearer {CANARY}"),
-            format!("{CANARY}"),
+            CANARY.to_owned(),
             format!("Bearer {CANARY}\r\nAuthorization: Bearer {CANARY}"),
             format!("Bearer {CANARY}\t\u{2028}\u{e9}"),
         ] {
