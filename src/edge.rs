@@ -7,6 +7,7 @@
 mod access;
 mod client;
 pub mod workers;
+mod writes;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
@@ -32,7 +33,6 @@ use crate::reply::error::EdgeError;
 use crate::request::checks::Refusal;
 use crate::request::decline::Bypass;
 use crate::request::key::KeyMaker;
-use crate::request::write;
 use crate::request::{self, BatchRequest, Checked, Declined, Endpoint, framing};
 
 /// How long a client's unused connection is kept, in seconds: longer than the idle timeout of the balancers that stand
@@ -148,34 +148,6 @@ impl EdgeProxy {
             Outcome::Reply(reply) => Verdict::Reply(reply),
             Outcome::PassThrough(reason) => Verdict::PassThrough(reason),
         })
-    }
-
-    /// Marks what a write made wrong, before its client sees that it was done.
-    fn mark_what_was_written(&self, request: &RequestHeader) {
-        let reach = write::reach(request, &self.invalidate);
-        let now = self.filler.clock.now();
-        // Whoever wrote under a credential that the edge does not understand may be anyone.
-        match write::writer(request, &self.keys) {
-            _ if reach.everything => self.filler.mark_everything(now),
-            Some(writer) if reach.user => self.filler.mark_user(writer, now),
-            None if reach.user => self.filler.mark_everything(now),
-            _ => {}
-        }
-        for item in reach.items {
-            self.filler.mark_item(item, now);
-        }
-    }
-
-    /// Marks the items of a writer whose write was sent and not answered: the VMS may have done it all the same.
-    ///
-    /// Others' items are not touched, since the VMS never said that this was anybody's to write.
-    fn mark_what_may_be_written(&self, request: &RequestHeader) {
-        if !write::reach(request, &self.invalidate).is_nothing()
-            && let Some(writer) = write::writer(request, &self.keys)
-            && self.filler.store.knows(&writer)
-        {
-            self.filler.mark_user(writer, self.filler.clock.now());
-        }
     }
 
     fn understand(
