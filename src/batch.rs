@@ -373,7 +373,7 @@ fn failed(error: &FetchError, status: CacheStatus) -> Outcome {
         FetchError::TooLarge => return Outcome::PassThrough(Bypass::TooLarge),
         FetchError::Busy(_) => EdgeError::Busy,
         FetchError::Timeout(_) => EdgeError::GatewayTimeout,
-        FetchError::Connect(_) | FetchError::Broken(_) => EdgeError::BadGateway,
+        FetchError::Connect(..) | FetchError::Broken(_) => EdgeError::BadGateway,
         FetchError::Panicked => EdgeError::Internal,
     };
     let body = error.body();

@@ -18,6 +18,7 @@ use async_trait::async_trait;
 use http::{Method, StatusCode, Version, header};
 use ipnet::IpNet;
 use pingora_core::protocols::Digest;
+use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -61,6 +62,8 @@ pub struct RequestContext {
     /// When the VMS was asked, and how long until its header came.
     asked_upstream: Option<Instant>,
     upstream: Option<Duration>,
+    /// The server of the VMS that was asked last.
+    server: Option<SocketAddr>,
     /// Whether the VMS was connected to, so that it may have the request.
     sent: bool,
     /// Whether its final header came.
@@ -180,6 +183,7 @@ impl ProxyHttp for EdgeProxy {
             bypass: None,
             asked_upstream: None,
             upstream: None,
+            server: None,
             sent: false,
             answered: false,
             connections_tried: 0,
@@ -268,6 +272,7 @@ impl ProxyHttp for EdgeProxy {
         let is_websocket = framing::is_websocket(session.req_header());
         let idle_timeout = (!is_websocket).then_some(self.idle_timeout);
         let mut peer = self.filler.servers.next_peer(idle_timeout);
+        ctx.server = Some(peer._address.clone());
         if ctx.retried {
             // Shares no pool with anybody, so that the connection is a new one: others may be closed by now as well.
             peer.group_key = fastrand::u64(1..);

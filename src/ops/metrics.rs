@@ -125,7 +125,7 @@ impl FetchOutcome {
     pub fn of_error(error: &FetchError) -> Self {
         match error {
             FetchError::Busy(_) => Self::Busy,
-            FetchError::Connect(_) => Self::Connect,
+            FetchError::Connect(..) => Self::Connect,
             FetchError::Timeout(_) => Self::Timeout,
             FetchError::Broken(_) | FetchError::Panicked => Self::Broken,
             FetchError::TooLarge => Self::TooLarge,

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use http::Method;
 use pingora_core::connectors::http::Connector;
 use pingora_core::protocols::http::client::HttpSession;
+use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -43,8 +44,8 @@ pub enum FetchError {
     #[error("{0} fetches are in flight already")]
     Busy(usize),
     /// No connection: refused, unreachable, or not within `connect_timeout`.
-    #[error("no connection to the VMS: {0}")]
-    Connect(Box<Error>),
+    #[error("no connection to {}: {}", .0, Unquoted(.1))]
+    Connect(SocketAddr, Box<Error>),
     /// Not complete within `fetch_timeout`.
     #[error("no complete answer within {0:?}")]
     Timeout(Duration),
@@ -137,7 +138,7 @@ impl Fetcher {
                     refusals_left -= 1;
                     continue;
                 }
-                Err(error) => return Err(FetchError::Connect(error)),
+                Err(error) => return Err(FetchError::Connect(peer._address.clone(), error)),
             };
             if let Err(error) = ask(&mut session, request, body).await {
                 session.shutdown().await;
