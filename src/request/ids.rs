@@ -4,17 +4,13 @@
 //! spellings only, and notices every other that would reach the same parameter, so that a request is either understood
 //! as the VMS understands it or not at all. Writing is the inverse of reading.
 
-use std::borrow::Cow;
+mod body;
+mod query;
+
 use std::collections::HashSet;
-use std::fmt;
 use std::io::Write;
 
-use percent_encoding::percent_decode;
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
-use super::decline::{Bypass, is_credential};
+use super::decline::Bypass;
 use crate::config;
 
 /// The ids of one batch: at least one, each positive and below 2⁶³, none twice.
@@ -119,11 +115,11 @@ pub(super) fn read(
     body: &[u8],
     batch: &config::Batch,
 ) -> Result<(AskedIds, Form), Bypass> {
-    let (in_query, others) = read_query(query, batch)?;
+    let (in_query, others) = query::read(query, batch)?;
     let (ids, form) = match (in_query.is_empty(), body.is_empty()) {
         (_, true) => (in_query, Form::Query { others }),
         (true, false) => {
-            let (ids, others) = read_body(body, batch)?;
+            let (ids, others) = body::read(body, batch)?;
             let query = query.to_vec();
             (ids, Form::Body { query, others })
         }
@@ -131,118 +127,6 @@ pub(super) fn read(
         (false, false) => return Err(Bypass::Body),
     };
     Ok((AskedIds::new(ids).ok_or(Bypass::Ids)?, form))
-}
-
-/// The ids of a query, and its other parameters as they came.
-fn read_query(query: &[u8], batch: &config::Batch) -> Result<(Vec<u64>, Vec<u8>), Bypass> {
-    let mut ids = Vec::new();
-    let mut indices: Vec<u64> = Vec::new();
-    let mut others = Vec::new();
-    for parameter in query.split(|&byte| byte == b'&') {
-        let (name, value) = match parameter.iter().position(|&byte| byte == b'=') {
-            Some(end) => (&parameter[..end], &parameter[end + 1..]),
-            None => (parameter, &b""[..]),
-        };
-        match name_of(name, &batch.ids) {
-            Name::Ids(index) => {
-                if ids.len() == batch.max_ids {
-                    return Err(Bypass::Ids);
-                }
-                ids.push(canonical(value).ok_or(Bypass::Ids)?);
-                if let Some(index) = index {
-                    if indices.contains(&index) {
-                        return Err(Bypass::Ids);
-                    }
-                    indices.push(index);
-                }
-            }
-            Name::IdsOtherwise => return Err(Bypass::Ids),
-            Name::Credential => return Err(Bypass::Credential),
-            Name::Other => {
-                if !others.is_empty() {
-                    others.push(b'&');
-                }
-                others.extend_from_slice(parameter);
-            }
-        }
-    }
-    // `ids[]=1&ids[0]=2` is one id to PHP: the second overwrites the first.
-    if !indices.is_empty() && indices.len() != ids.len() {
-        return Err(Bypass::Ids);
-    }
-    Ok((ids, others))
-}
-
-/// What the name of a query parameter means to PHP.
-enum Name {
-    /// The ids, in a spelling that the edge reads: `ids[]`, or `ids[N]` with its N.
-    Ids(Option<u64>),
-    /// The ids, in any other spelling.
-    IdsOtherwise,
-    Credential,
-    Other,
-}
-
-fn name_of(name: &[u8], ids: &str) -> Name {
-    if let Some(rest) = name.strip_prefix(ids.as_bytes()) {
-        let index = strip_bracket(rest, b'[', b"%5B")
-            .and_then(|rest| strip_last_bracket(rest, b']', b"%5D"));
-        match index {
-            Some(b"") => return Name::Ids(None),
-            Some(b"0") => return Name::Ids(Some(0)),
-            Some(index) => {
-                return canonical(index).map_or(Name::IdsOtherwise, |n| Name::Ids(Some(n)));
-            }
-            None => {}
-        }
-    }
-    let name = php_name(name);
-    if name == ids {
-        Name::IdsOtherwise
-    } else if is_credential(&name) {
-        Name::Credential
-    } else {
-        Name::Other
-    }
-}
-
-fn strip_bracket<'a>(name: &'a [u8], plain: u8, encoded: &[u8; 3]) -> Option<&'a [u8]> {
-    match name.split_at_checked(3) {
-        Some((head, rest)) if head.eq_ignore_ascii_case(encoded) => Some(rest),
-        _ => name.strip_prefix(&[plain]),
-    }
-}
-
-fn strip_last_bracket<'a>(name: &'a [u8], plain: u8, encoded: &[u8; 3]) -> Option<&'a [u8]> {
-    match name.len().checked_sub(3).map(|at| name.split_at(at)) {
-        Some((rest, tail)) if tail.eq_ignore_ascii_case(encoded) => Some(rest),
-        _ => name.strip_suffix(&[plain]),
-    }
-}
-
-/// The variable that PHP would put a parameter of this name into: decoded, without leading spaces, up to the first
-/// pair of brackets, with dots, spaces and an unclosed bracket as underscores.
-fn php_name(name: &[u8]) -> Cow<'_, str> {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if name.iter().all(plain) {
-        return String::from_utf8_lossy(name);
-    }
-    let spaced: Vec<u8> = name
-        .iter()
-        .map(|&byte| if byte == b'+' { b' ' } else { byte })
-        .collect();
-    let decoded: Vec<u8> = percent_decode(&spaced).collect();
-    let mut variable = Vec::with_capacity(decoded.len());
-    let start = decoded.iter().take_while(|&&byte| byte == b' ').count();
-    for (at, &byte) in decoded.iter().enumerate().skip(start) {
-        match byte {
-            0 => break,
-            b'[' if decoded[at..].contains(&b']') => break,
-            b'.' | b' ' | b'[' => variable.push(b'_'),
-            byte => variable.push(byte),
-        }
-    }
-    Cow::Owned(String::from_utf8_lossy(&variable).into_owned())
 }
 
 /// A canonical positive decimal below 2⁶³: the only spelling that means the same number to every reader.
@@ -258,74 +142,6 @@ pub(super) fn canonical(digits: &[u8]) -> Option<u64> {
         number = number * 10 + u64::from(digit - b'0');
     }
     (number <= i64::MAX as u64).then_some(number)
-}
-
-/// The ids of a JSON body, and its other members as they came.
-fn read_body(body: &[u8], batch: &config::Batch) -> Result<(Vec<u64>, Vec<u8>), Bypass> {
-    let Members(members) = serde_json::from_slice(body).map_err(|_| Bypass::Body)?;
-    let mut ids = None;
-    let mut names = HashSet::new();
-    let mut others = Vec::new();
-    for (name, value) in &members {
-        if is_credential(name) {
-            return Err(Bypass::Credential);
-        }
-        if !names.insert(name) {
-            return Err(Bypass::Body);
-        }
-        if *name == batch.ids {
-            ids = Some(read_list(value.get(), batch.max_ids)?);
-            continue;
-        }
-        if !others.is_empty() {
-            others.push(b',');
-        }
-        serde_json::to_writer(&mut others, name).expect("writing a string to a Vec cannot fail");
-        others.push(b':');
-        others.extend_from_slice(value.get().as_bytes());
-    }
-    Ok((ids.ok_or(Bypass::Ids)?, others))
-}
-
-fn read_list(list: &str, max_ids: usize) -> Result<Vec<u64>, Bypass> {
-    let values: Vec<&RawValue> = serde_json::from_str(list).map_err(|_| Bypass::Ids)?;
-    if values.len() > max_ids {
-        return Err(Bypass::Ids);
-    }
-    let read = |value: &&RawValue| {
-        let text = value.get().as_bytes();
-        let digits = match text {
-            [b'"', inner @ .., b'"'] => inner,
-            _ => text,
-        };
-        canonical(digits).ok_or(Bypass::Ids)
-    };
-    values.iter().map(read).collect()
-}
-
-/// The members of a JSON object in their order, each value as it came.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Collect)
-    }
 }
 
 #[cfg(test)]
