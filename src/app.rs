@@ -138,19 +138,19 @@ impl Edge {
             .map(|batch| Windows::new(batch).longest())
             .max()
             .unwrap_or_default();
+        let servers = Arc::new(self.servers);
+        let fetcher = Fetcher::new(&config.upstream, Arc::clone(&servers), self.clock.clone());
         let filler = Arc::new(Filler {
             store: Store::new(config.cache.max_bytes, longest),
             marks: Marks::new(longest),
             refreshes: Refreshes::default(),
-            servers: Arc::new(self.servers),
-            fetcher: Fetcher::new(&config.upstream, self.clock.clone()),
+            origin: Box::new(fetcher),
             clock: self.clock,
             metrics: Arc::clone(&metrics),
             host: config.upstream.host.clone(),
         });
 
-        self.background
-            .spawn(keep_resolved(Arc::clone(&filler.servers)));
+        self.background.spawn(keep_resolved(Arc::clone(&servers)));
         let counted = Arc::clone(&filler);
         let router = admin::router(Admin {
             metrics,
@@ -166,8 +166,8 @@ impl Edge {
             axum::serve(listener, router).await
         });
 
-        let keys = KeyMaker::new().map_err(StartError::Secret)?;
-        let edge = EdgeProxy::new(&config, Arc::clone(&filler), keys);
+        let keys = Arc::new(KeyMaker::new().map_err(StartError::Secret)?);
+        let edge = EdgeProxy::new(&config, Arc::clone(&filler), servers, keys);
         let proxy = http_proxy(&config, edge);
         let workers = Workers::start(config.server.threads, &self.listeners, proxy)
             .map_err(StartError::Threads)?;

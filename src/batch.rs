@@ -11,6 +11,7 @@
 //! never an answer with a hole in it.
 
 pub mod fill;
+pub mod invalidate;
 pub mod refresh;
 
 use std::sync::Arc;

@@ -7,7 +7,6 @@
 mod access;
 mod client;
 pub mod workers;
-mod writes;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
@@ -26,9 +25,11 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use prometheus::IntGauge;
 
 use crate::batch::fill::Filler;
+use crate::batch::invalidate::Invalidator;
 use crate::batch::{Asked, BatchEndpoint, Outcome, Reply};
 use crate::config;
 use crate::origin::forward::{self, Peer};
+use crate::origin::servers::Servers;
 use crate::reply::cache_status::{BatchResult, CacheStatus};
 use crate::reply::error::EdgeError;
 use crate::request::checks::Refusal;
@@ -44,9 +45,10 @@ const KEEP_ALIVE_SECONDS: u64 = 120;
 pub struct EdgeProxy {
     endpoints: Vec<Arc<BatchEndpoint>>,
     filler: Arc<Filler>,
-    keys: KeyMaker,
+    servers: Arc<Servers>,
+    invalidator: Invalidator,
+    keys: Arc<KeyMaker>,
     headers: config::Headers,
-    invalidate: Vec<config::Invalidate>,
     trusted_proxies: Vec<IpNet>,
     idle_timeout: Duration,
     log_access: bool,
@@ -97,15 +99,22 @@ enum Verdict {
 }
 
 impl EdgeProxy {
-    /// The proxy of `config`, working with `filler`.
-    pub fn new(config: &config::Config, filler: Arc<Filler>, keys: KeyMaker) -> Self {
+    /// The proxy of `config` before `servers`, working with `filler`.
+    pub fn new(
+        config: &config::Config,
+        filler: Arc<Filler>,
+        servers: Arc<Servers>,
+        keys: Arc<KeyMaker>,
+    ) -> Self {
         let endpoint = |batch| Arc::new(BatchEndpoint::new(batch, &config.headers.vary));
+        let rules = config.invalidate.clone();
         Self {
             endpoints: config.batches.iter().map(endpoint).collect(),
+            invalidator: Invalidator::new(Arc::clone(&filler), Arc::clone(&keys), rules),
             filler,
+            servers,
             keys,
             headers: config.headers.clone(),
-            invalidate: config.invalidate.clone(),
             trusted_proxies: config.server.trusted_proxies.clone(),
             idle_timeout: config.upstream.idle_timeout,
             log_access: config.log.access,
@@ -271,7 +280,7 @@ impl ProxyHttp for EdgeProxy {
         // A WebSocket may be silent for as long as both ends like.
         let is_websocket = framing::is_websocket(session.req_header());
         let idle_timeout = (!is_websocket).then_some(self.idle_timeout);
-        let mut peer = self.filler.servers.next_peer(idle_timeout);
+        let mut peer = self.servers.next_peer(idle_timeout);
         ctx.server = Some(peer._address.clone());
         if ctx.retried {
             // Shares no pool with anybody, so that the connection is a new one: others may be closed by now as well.
@@ -328,7 +337,7 @@ impl ProxyHttp for EdgeProxy {
         }
         ctx.answered = true;
         if response.status.is_success() {
-            self.mark_what_was_written(session.req_header());
+            self.invalidator.written(session.req_header());
         }
         ctx.upstream = ctx.asked_upstream.map(|asked| asked.elapsed());
         if let Some(reason) = ctx.bypass {
@@ -345,7 +354,7 @@ impl ProxyHttp for EdgeProxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         // Nothing was sent yet, so any request may go to the next server.
-        error.set_retry(ctx.connections_tried < self.filler.servers.count());
+        error.set_retry(ctx.connections_tried < self.servers.count());
         error
     }
 
@@ -405,7 +414,7 @@ impl ProxyHttp for EdgeProxy {
         ctx: &mut RequestContext,
     ) {
         if ctx.sent && !ctx.answered {
-            self.mark_what_may_be_written(session.req_header());
+            self.invalidator.perhaps_written(session.req_header());
         }
         access::record(self, session, error, ctx);
     }

@@ -12,18 +12,17 @@ use pingora_http::RequestHeader;
 
 use super::refresh::Refreshes;
 use super::{Asked, BatchEndpoint};
-use crate::cache::clock::{Clock, Time};
+use crate::cache::clock::Clock;
 use crate::cache::freshness::{Jitter, Usability};
 use crate::cache::header::StoredHeader;
 use crate::cache::marks::Marks;
 use crate::cache::shelf::Fill;
 use crate::cache::store::Store;
 use crate::config;
-use crate::ops::metrics::{FetchOutcome, MarkScope, Metrics};
+use crate::ops::metrics::{FetchOutcome, Metrics};
 use crate::origin::answer::{self, Unfit};
-use crate::origin::fetch::{Answer, FetchError, Fetcher};
+use crate::origin::fetch::{Answer, FetchError, Origin};
 use crate::origin::forward::{self, Peer};
-use crate::origin::servers::Servers;
 use crate::reply::order::Lesson;
 use crate::request::key::{Key, UserId};
 
@@ -36,9 +35,7 @@ pub struct Filler {
     /// Which stale items are being refreshed.
     pub refreshes: Refreshes,
     /// Whom to ask.
-    pub servers: Arc<Servers>,
-    /// How to ask.
-    pub fetcher: Fetcher,
+    pub origin: Box<dyn Origin>,
     /// What time it is.
     pub clock: Clock,
     /// What is counted.
@@ -140,24 +137,6 @@ pub async fn detached(
 }
 
 impl Filler {
-    /// Invalidates all items of a user.
-    pub fn mark_user(&self, user: UserId, now: Time) {
-        self.marks.user(user, now);
-        self.metrics.mark(MarkScope::User);
-    }
-
-    /// Invalidates an item, for everyone.
-    pub fn mark_item(&self, id: u64, now: Time) {
-        self.marks.item(id, now);
-        self.metrics.mark(MarkScope::Item);
-    }
-
-    /// Invalidates everything.
-    pub fn mark_everything(&self, now: Time) {
-        self.marks.everything(now);
-        self.metrics.mark(MarkScope::All);
-    }
-
     pub(super) async fn fill(
         &self,
         endpoint: &BatchEndpoint,
@@ -168,7 +147,7 @@ impl Filler {
         let keyed = Arc::clone(&question.keyed);
         let (request, body) = question.into_request(self).map_err(FetchError::Broken)?;
         let started = Instant::now();
-        let answered = self.fetcher.fetch(&self.servers, &request, &body).await;
+        let answered = self.origin.fetch(&request, &body).await;
         let took = started.elapsed();
         self.metrics.fetch(ids.len(), took);
         let answer = match answered {

@@ -6,8 +6,10 @@
 //! deadline stands around the whole.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use pingora_core::connectors::http::Connector;
@@ -75,8 +77,20 @@ impl fmt::Display for Unquoted<'_> {
     }
 }
 
-/// Sends fetches.
+/// Whom fills ask.
+#[async_trait]
+pub trait Origin: Send + Sync {
+    /// Sends the GET `request` with `body`, and reads the whole answer.
+    ///
+    /// # Errors
+    ///
+    /// Any [`FetchError`] but [`FetchError::Panicked`].
+    async fn fetch(&self, request: &RequestHeader, body: &Bytes) -> Result<Answer, FetchError>;
+}
+
+/// The VMS as an [`Origin`]: sends fetches to its servers.
 pub struct Fetcher {
+    servers: Arc<Servers>,
     connections: Connector,
     permits: Semaphore,
     max_fetches: usize,
@@ -85,10 +99,30 @@ pub struct Fetcher {
     clock: Clock,
 }
 
+#[async_trait]
+impl Origin for Fetcher {
+    /// Sends it to the next server in turn.
+    ///
+    /// Another server is tried after a refused connection, and another connection after a pooled one that turned out to
+    /// be closed: nothing of the answer had come then, and a GET may be said twice.
+    async fn fetch(&self, request: &RequestHeader, body: &Bytes) -> Result<Answer, FetchError> {
+        debug_assert_eq!(request.method, Method::GET, "only a GET may be said twice");
+        let deadline = Instant::now() + self.deadline;
+        let _permit = timeout(self.queue_timeout, self.permits.acquire())
+            .await
+            .map_err(|_| FetchError::Busy(self.max_fetches))?
+            .expect("the semaphore is never closed");
+        timeout_at(deadline, self.try_servers(request, body))
+            .await
+            .unwrap_or(Err(FetchError::Timeout(self.deadline)))
+    }
+}
+
 impl Fetcher {
     /// With a pool of connections of its own.
-    pub fn new(upstream: &config::Upstream, clock: Clock) -> Self {
+    pub fn new(upstream: &config::Upstream, servers: Arc<Servers>, clock: Clock) -> Self {
         Self {
+            servers,
             connections: Connector::new(Some(Servers::connector_options(upstream))),
             permits: Semaphore::new(upstream.max_fetches),
             max_fetches: upstream.max_fetches,
@@ -98,39 +132,15 @@ impl Fetcher {
         }
     }
 
-    /// Sends `request` with `body` to the next server in turn, and reads the whole answer.
-    ///
-    /// # Errors
-    ///
-    /// Any [`FetchError`]. Another server is tried after a refused connection, and another connection after a pooled one
-    /// that turned out to be closed: nothing of the answer had come then, and a GET may be said twice.
-    pub async fn fetch(
-        &self,
-        servers: &Servers,
-        request: &RequestHeader,
-        body: &Bytes,
-    ) -> Result<Answer, FetchError> {
-        debug_assert_eq!(request.method, Method::GET, "only a GET may be said twice");
-        let deadline = Instant::now() + self.deadline;
-        let _permit = timeout(self.queue_timeout, self.permits.acquire())
-            .await
-            .map_err(|_| FetchError::Busy(self.max_fetches))?
-            .expect("the semaphore is never closed");
-        timeout_at(deadline, self.try_servers(servers, request, body))
-            .await
-            .unwrap_or(Err(FetchError::Timeout(self.deadline)))
-    }
-
     async fn try_servers(
         &self,
-        servers: &Servers,
         request: &RequestHeader,
         body: &Bytes,
     ) -> Result<Answer, FetchError> {
-        let mut refusals_left = servers.count() - 1;
+        let mut refusals_left = self.servers.count() - 1;
         let mut closed_left = 1;
         loop {
-            let peer = servers.next_peer(None);
+            let peer = self.servers.next_peer(None);
             let started = self.clock.now();
             let (mut session, reused) = match self.connections.get_http_session(&peer).await {
                 Ok(connected) => connected,
