@@ -16,7 +16,6 @@ use tokio::runtime::Runtime;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::batch::fill::Filler;
-use crate::batch::refresh::Refreshes;
 use crate::cache::clock::Clock;
 use crate::cache::freshness::Windows;
 use crate::cache::marks::Marks;
@@ -26,6 +25,7 @@ use crate::edge::EdgeProxy;
 use crate::edge::workers::Workers;
 use crate::ops::admin::{self, Admin};
 use crate::ops::metrics::Metrics;
+use crate::origin::collapse::Flights;
 use crate::origin::fetch::Fetcher;
 use crate::origin::servers::{RESOLVE_EVERY, Servers, SystemResolver, Unresolvable};
 use crate::origin::trust::{self, Untrusted};
@@ -143,7 +143,8 @@ impl Edge {
         let filler = Arc::new(Filler {
             store: Store::new(config.cache.max_bytes, longest),
             marks: Marks::new(longest),
-            refreshes: Refreshes::default(),
+            flights: Flights::default(),
+            detach: Box::new(|fill| drop(tokio::spawn(fill))),
             origin: Box::new(fetcher),
             clock: self.clock,
             metrics: Arc::clone(&metrics),

@@ -81,12 +81,6 @@ impl Sorted {
     pub fn fresh(&self) -> usize {
         self.usable.len() - self.stale.len()
     }
-
-    /// The missing ids and the stale ones, in the order asked: what one fetch can bring.
-    pub fn to_fetch(&self, ids: &AskedIds) -> Vec<u64> {
-        let wanted = |id: &u64| self.missing.contains(id) || self.stale.contains(id);
-        ids.in_order().iter().copied().filter(wanted).collect()
-    }
 }
 
 /// Sorts the asked ids into usable, absent and missing.

@@ -3,6 +3,7 @@
 //! Fills run detached from the client that caused them: one that leaves harms no one, and what was asked of the VMS is
 //! not asked in vain.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,6 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Version, header};
 use pingora_http::RequestHeader;
 
-use super::refresh::Refreshes;
 use super::{Asked, BatchEndpoint};
 use crate::cache::clock::Clock;
 use crate::cache::freshness::{Jitter, Usability};
@@ -21,6 +21,7 @@ use crate::cache::store::Store;
 use crate::config;
 use crate::ops::metrics::{FetchOutcome, Metrics};
 use crate::origin::answer::{self, Unfit};
+use crate::origin::collapse::{Flights, Lead};
 use crate::origin::fetch::{Answer, FetchError, Origin};
 use crate::origin::forward::{self, Peer};
 use crate::reply::order::Lesson;
@@ -32,8 +33,10 @@ pub struct Filler {
     pub store: Store,
     /// What was invalidated, and when.
     pub marks: Marks,
-    /// Which stale items are being refreshed.
-    pub refreshes: Refreshes,
+    /// What is being fetched.
+    pub flights: Flights<Landed>,
+    /// Runs fills to their end, whatever becomes of the client that caused them.
+    pub detach: Box<dyn Fn(Task) + Send + Sync>,
     /// Whom to ask.
     pub origin: Box<dyn Origin>,
     /// What time it is.
@@ -43,6 +46,12 @@ pub struct Filler {
     /// Host to send instead of the client's own.
     pub host: Option<HeaderValue>,
 }
+
+/// A fill on its way.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What all who wait for a fill are told.
+pub type Landed = Result<Arc<Filled>, Arc<FetchError>>;
 
 /// A request to the VMS, ready to be sent.
 pub struct Question {
@@ -112,32 +121,47 @@ impl Question {
 /// Whether the VMS failed, so that something stale is better than what it said (RFC 5861, 4).
 ///
 /// 401 and 403 are no failures: they say that the user may not see it.
-pub fn has_failed(filled: &Result<Filled, FetchError>) -> bool {
-    match filled {
+pub fn has_failed(landed: &Landed) -> bool {
+    match landed {
         Ok(filled) => {
-            let status = filled.answer.header.status.as_u16();
-            matches!(status, 500 | 502 | 503 | 504) || matches!(filled.fill, Err(Unfit::Shape))
+            matches!(filled.status(), 500 | 502 | 503 | 504)
+                || matches!(filled.fill, Err(Unfit::Shape))
         }
-        Err(error) => !matches!(error, FetchError::TooLarge),
+        Err(error) => !matches!(**error, FetchError::TooLarge),
     }
 }
 
-/// Runs a fill of `ids` to its end, whether or not anybody still waits for it.
-pub async fn detached(
-    filler: &Arc<Filler>,
-    endpoint: &Arc<BatchEndpoint>,
-    question: Question,
-    ids: Vec<u64>,
-) -> Result<Filled, FetchError> {
-    let filler = Arc::clone(filler);
-    let endpoint = Arc::clone(endpoint);
-    tokio::spawn(async move { filler.fill(&endpoint, question, &ids).await })
-        .await
-        .unwrap_or(Err(FetchError::Panicked))
+impl Filled {
+    /// Status of the VMS's answer.
+    pub fn status(&self) -> u16 {
+        self.answer.header.status.as_u16()
+    }
+
+    /// Whether it brought an item of this id, or the knowledge that there is none.
+    pub fn tells_of(&self, id: u64) -> bool {
+        let brought = |fill: &Fill| {
+            fill.absent.contains(&id) || fill.items.iter().any(|(brought, _)| *brought == id)
+        };
+        self.fill.as_ref().is_ok_and(brought)
+    }
 }
 
 impl Filler {
-    pub(super) async fn fill(
+    /// Begins the fill that `lead` claimed; whoever waits for it is told what comes.
+    pub(super) fn take_off(
+        self: &Arc<Self>,
+        endpoint: &Arc<BatchEndpoint>,
+        question: Question,
+        lead: Lead<Landed>,
+    ) {
+        let (filler, endpoint) = (Arc::clone(self), Arc::clone(endpoint));
+        (self.detach)(Box::pin(async move {
+            let filled = filler.fill(&endpoint, question, lead.ids()).await;
+            lead.land(filled.map(Arc::new).map_err(Arc::new));
+        }));
+    }
+
+    async fn fill(
         &self,
         endpoint: &BatchEndpoint,
         question: Question,

@@ -119,13 +119,18 @@ where
 impl Fence<'_> {
     /// Whether a slot's fetch began before a mark that covers it, or with it.
     pub fn covers(&self, slot: &Slot) -> bool {
-        if self.whole.is_some_and(|mark| slot.fetched <= mark) {
+        self.covers_time(slot.id, slot.fetched)
+    }
+
+    /// Whether a fetch of `id` that began at `began` did so before a mark that covers it, or with it.
+    pub fn covers_time(&self, id: u64, began: Time) -> bool {
+        if self.whole.is_some_and(|mark| began <= mark) {
             return true;
         }
         match self.items {
-            // Most slots are younger than the latest mark of any item, and need not be looked up.
-            Some((items, latest)) if slot.fetched <= latest => {
-                items.get(&slot.id).is_some_and(|mark| slot.fetched <= mark)
+            // Most fetches are younger than the latest mark of any item, and need no look at their own.
+            Some((items, latest)) if began <= latest => {
+                items.get(&id).is_some_and(|mark| began <= mark)
             }
             _ => false,
         }

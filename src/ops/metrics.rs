@@ -182,6 +182,7 @@ pub struct Metrics {
     batch_items: CounterPer<ItemResult>,
     fetches: CounterPer<FetchOutcome>,
     fetch_ids: IntCounter,
+    collapsed_ids: IntCounter,
     fetch_seconds: Histogram,
     bypasses: CounterPer<Bypass>,
     marks: CounterPer<MarkScope>,
@@ -227,6 +228,11 @@ impl Metrics {
                 "The edge's own requests to the VMS, by what came of them.",
             ),
             fetch_ids: counter(r, "vms_edge_fetch_ids_total", "Ids asked in fetches."),
+            collapsed_ids: counter(
+                r,
+                "vms_edge_collapsed_ids_total",
+                "Missing ids that another batch was fetching already, and that were waited for.",
+            ),
             fetch_seconds: seconds(
                 r,
                 "vms_edge_fetch_seconds",
@@ -293,6 +299,11 @@ impl Metrics {
     pub fn fetch(&self, ids: usize, took: Duration) {
         self.fetch_ids.inc_by(ids as u64);
         self.fetch_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts ids that another batch's fetch brings.
+    pub fn collapsed(&self, ids: usize) {
+        self.collapsed_ids.inc_by(ids as u64);
     }
 
     /// Counts what came of a fetch.

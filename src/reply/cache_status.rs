@@ -18,6 +18,8 @@ pub enum CacheStatus {
         status: u16,
         /// Whether the answer was stored.
         stored: bool,
+        /// Whether another batch's fetch brought some of it.
+        collapsed: bool,
     },
     /// Some ids were at hand, the others were fetched.
     Partial {
@@ -29,6 +31,8 @@ pub enum CacheStatus {
         status: u16,
         /// Whether the answer was stored.
         stored: bool,
+        /// Whether another batch's fetch brought some of it.
+        collapsed: bool,
     },
     /// It passed through.
     Bypass(Bypass),
@@ -116,18 +120,25 @@ impl CacheStatus {
             Self::Hit { ttl_ms } => {
                 write!(field, "; hit; ttl={}", ttl_ms.div_euclid(1000)).expect(WRITTEN);
             }
-            Self::Miss { status, stored } => {
+            Self::Miss {
+                status,
+                stored,
+                collapsed,
+            } => {
                 write!(field, "; fwd=miss; fwd-status={status}").expect(WRITTEN);
-                push_stored(&mut field, stored);
+                push_if(&mut field, stored, "; stored");
+                push_if(&mut field, collapsed, "; collapsed");
             }
             Self::Partial {
                 hit,
                 miss,
                 status,
                 stored,
+                collapsed,
             } => {
                 write!(field, "; fwd=partial; fwd-status={status}").expect(WRITTEN);
-                push_stored(&mut field, stored);
+                push_if(&mut field, stored, "; stored");
+                push_if(&mut field, collapsed, "; collapsed");
                 write!(field, "; detail=\"hit={hit} miss={miss}\"").expect(WRITTEN);
             }
             Self::Bypass(reason) => {
@@ -150,9 +161,9 @@ impl CacheStatus {
     }
 }
 
-fn push_stored(field: &mut String, stored: bool) {
-    if stored {
-        field.push_str("; stored");
+fn push_if(field: &mut String, holds: bool, parameter: &str) {
+    if holds {
+        field.push_str(parameter);
     }
 }
 
@@ -167,6 +178,7 @@ mod tests {
         let miss = CacheStatus::Miss {
             status: 200,
             stored: true,
+            collapsed: false,
         };
         assert_eq!(
             miss.to_field(),
@@ -181,10 +193,20 @@ mod tests {
             miss: 1,
             status: 200,
             stored: true,
+            collapsed: false,
         };
         assert_eq!(
             partial.to_field(),
             "vms-edge; fwd=partial; fwd-status=200; stored; detail=\"hit=9 miss=1\""
+        );
+        let awaited = CacheStatus::Miss {
+            status: 200,
+            stored: true,
+            collapsed: true,
+        };
+        assert_eq!(
+            awaited.to_field(),
+            "vms-edge; fwd=miss; fwd-status=200; stored; collapsed"
         );
         assert_eq!(
             CacheStatus::Bypass(Bypass::Cookie).to_field(),
@@ -199,12 +221,14 @@ mod tests {
             CacheStatus::Miss {
                 status: 404,
                 stored: false,
+                collapsed: true,
             },
             CacheStatus::Partial {
                 hit: 1,
                 miss: 2,
                 status: 200,
                 stored: true,
+                collapsed: true,
             },
             CacheStatus::InsteadOfError {
                 status: Some(503),
@@ -224,7 +248,15 @@ mod tests {
                 Some("vms-edge")
             );
             for name in item.params.keys() {
-                let known = ["hit", "fwd", "fwd-status", "ttl", "stored", "detail"];
+                let known = [
+                    "hit",
+                    "fwd",
+                    "fwd-status",
+                    "ttl",
+                    "stored",
+                    "collapsed",
+                    "detail",
+                ];
                 assert!(known.contains(&name.as_str()), "{field}");
             }
         }

@@ -77,6 +77,11 @@ impl Order {
         }
     }
 
+    /// Whether answers may yet tell it.
+    pub fn may_be_learnt(&self) -> bool {
+        Known::from_u8(self.known.load(Ordering::Relaxed)) == Known::Nothing
+    }
+
     /// Learns from an answer: `asked` and `answered` in their own orders.
     pub fn learn(&self, asked: &[u64], answered: impl Iterator<Item = u64>) -> Lesson {
         if !self.learns {

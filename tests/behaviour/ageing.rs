@@ -286,5 +286,5 @@ async fn what_a_write_ended_while_the_rest_was_fetched_is_not_answered() {
         drop(hold);
     };
     let (answer, ()) = tokio::join!(ann.asks([1, 2]), write_meanwhile);
-    assert!(says(&answer.gets([1, 2]).is("detail=unfit"), "Ours"));
+    assert!(says(&answer.gets([1, 2]).is("fwd=miss"), "Ours"));
 }

@@ -1,0 +1,231 @@
+//! Putting a batch together from what was at hand, what it fetched itself, and what others fetched meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fill::{Filled, Filler, Landed, Question, has_failed};
+use super::plan::Parts;
+use super::{Asked, BatchEndpoint, Outcome, answered, respond};
+use crate::cache::shelf::Shelf;
+use crate::cache::{Need, Sorted, sort_out};
+use crate::origin::answer::Unfit;
+use crate::origin::fetch::FetchError;
+use crate::reply::cache_status::CacheStatus;
+use crate::request::decline::Bypass;
+
+/// What a flight that was waited for comes to.
+enum Part {
+    /// Items and absences.
+    Fits(Arc<Filled>),
+    /// An answer of the VMS that holds for this batch too, such as 401 or 429.
+    Said(Arc<Filled>),
+    /// The VMS failed.
+    Failed(Landed),
+    /// Whatever came, it is no part of this answer: the whole request passes through.
+    PassesThrough(Bypass),
+    /// It says nothing about this batch.
+    Lost,
+}
+
+/// A flight that was waited for.
+struct Landing {
+    part: Part,
+    is_own: bool,
+}
+
+/// How the ids of a batch were come by.
+#[derive(Clone, Copy)]
+struct Counts {
+    hit: usize,
+    miss: usize,
+    collapsed: bool,
+}
+
+impl Counts {
+    fn status(self, status: u16, stored: bool) -> CacheStatus {
+        let collapsed = self.collapsed;
+        match self.hit {
+            0 => CacheStatus::Miss {
+                status,
+                stored,
+                collapsed,
+            },
+            hit => CacheStatus::Partial {
+                hit,
+                miss: self.miss,
+                status,
+                stored,
+                collapsed,
+            },
+        }
+    }
+}
+
+impl BatchEndpoint {
+    /// Waits for what is in flight, and puts the answer together; `None` if others' flights did not bring what was hoped
+    /// for, so that it has to be planned again.
+    pub(super) async fn together(
+        self: &Arc<Self>,
+        filler: &Arc<Filler>,
+        asked: &Asked<'_>,
+        parts: Parts,
+    ) -> Option<Outcome> {
+        filler.metrics.collapsed(parts.awaited);
+        if let Some(lead) = parts.refresh {
+            self.refresh(filler, asked, lead);
+        }
+        let mut counts = Counts {
+            hit: 0,
+            miss: parts.awaited,
+            collapsed: parts.awaited > 0,
+        };
+        let mut waits: Vec<_> = parts.waits.into_iter().map(|wait| (wait, false)).collect();
+        if let Some(lead) = parts.own {
+            let Some(question) = Question::part(asked, lead.ids(), &self.config) else {
+                return Some(Outcome::PassThrough(Bypass::TooLarge));
+            };
+            counts.miss += lead.ids().len();
+            waits.insert(0, (lead.wait(), true));
+            filler.take_off(self, question, lead);
+        }
+        counts.hit = asked.batch.ids.len() - counts.miss;
+        let mut landings = Vec::with_capacity(waits.len());
+        for (wait, is_own) in waits {
+            let part = part(wait.landed().await, is_own);
+            landings.push(Landing { part, is_own });
+        }
+        self.put_together(filler, asked, parts.shelf, &landings, counts)
+    }
+
+    fn put_together(
+        &self,
+        filler: &Filler,
+        asked: &Asked<'_>,
+        shelf: Option<Arc<Shelf>>,
+        landings: &[Landing],
+        counts: Counts,
+    ) -> Option<Outcome> {
+        // What the VMS says of the requester or of itself goes before what memory could make of the rest.
+        for landing in landings {
+            match &landing.part {
+                Part::PassesThrough(reason) => return Some(Outcome::PassThrough(*reason)),
+                Part::Said(filled) => {
+                    let status = counts.status(filled.status(), false);
+                    return Some(Outcome::Reply(match landing.is_own {
+                        true => respond::relayed(filled, status),
+                        false => respond::shared(filled, status),
+                    }));
+                }
+                _ => {}
+            }
+        }
+        let fills: Vec<&Filled> = landings
+            .iter()
+            .filter_map(|landing| match &landing.part {
+                Part::Fits(filled) => Some(&**filled),
+                _ => None,
+            })
+            .collect();
+        let whole = merged(shelf, &fills);
+        let failed = landings.iter().find_map(|landing| match &landing.part {
+            Part::Failed(landed) => Some((landed, landing.is_own)),
+            _ => None,
+        });
+        if let Some((landed, is_own)) = failed {
+            let stale = self.instead_of_error(filler, &asked.batch, whole.as_deref(), landed);
+            return Some(stale.unwrap_or_else(|| failure(landed, is_own, counts)));
+        }
+        if landings.iter().any(|l| matches!(l.part, Part::Lost)) {
+            return None;
+        }
+        self.composed(filler, asked, &*whole?, &fills, counts)
+    }
+
+    /// The answer, if `whole` has all that was asked.
+    fn composed(
+        &self,
+        filler: &Filler,
+        asked: &Asked<'_>,
+        whole: &Shelf,
+        fills: &[&Filled],
+        counts: Counts,
+    ) -> Option<Outcome> {
+        let batch = &asked.batch;
+        let now = filler.clock.now();
+        // A write or a refused token may meanwhile have ended what was at hand, or what others fetched; and what was
+        // at hand has grown older. What was fetched for this answer is good for it, however short the windows are.
+        let fence = filler.marks.fence(&batch.user);
+        let usable = sort_out(whole, &batch.ids, &self.windows, &fence, Need::Answer, now);
+        let was_brought = |id| fills.iter().any(|filled| filled.tells_of(id));
+        let is_lacking = |id: &u64| match whole.find(*id) {
+            Some((_, slot)) if was_brought(*id) => fence.covers(slot),
+            _ => usable.missing.contains(id),
+        };
+        if batch.ids.in_order().iter().any(is_lacking) {
+            return None;
+        }
+        let all = Sorted::everything(whole, &batch.ids);
+        // What landed may have taught another order than the one assumed before it.
+        let sequence = self.order.sequence(&answered(whole, &all, batch))?;
+        let status = counts.status(200, true);
+        let mut reply = respond::composed(whole, &all, batch, sequence, now, status);
+        reply.upstream = longest(fills);
+        Some(Outcome::Reply(reply))
+    }
+}
+
+/// What a flight comes to for one who waited.
+fn part(landed: Option<Landed>, is_own: bool) -> Part {
+    let filled = match landed {
+        None if is_own => return Part::Failed(Err(Arc::new(FetchError::Panicked))),
+        None => return Part::Lost,
+        Some(Err(error)) => {
+            return match *error {
+                FetchError::TooLarge => Part::PassesThrough(Bypass::TooLarge),
+                // It may have been that request, or that connection: who waited asks by himself.
+                FetchError::Broken(_) if !is_own => Part::Lost,
+                _ => Part::Failed(Err(error)),
+            };
+        }
+        Some(Ok(filled)) => filled,
+    };
+    match filled.fill {
+        Ok(_) => Part::Fits(filled),
+        Err(_) if has_failed(&Ok(Arc::clone(&filled))) => Part::Failed(Ok(filled)),
+        // What the VMS finds wrong with a request is about the ids of that one.
+        Err(Unfit::Status(400 | 413 | 414 | 422)) if !is_own => Part::Lost,
+        Err(Unfit::Status(400..)) => Part::Said(filled),
+        Err(_) => Part::PassesThrough(Bypass::Unfit),
+    }
+}
+
+/// What was at hand, with all that was brought.
+fn merged(shelf: Option<Arc<Shelf>>, fills: &[&Filled]) -> Option<Arc<Shelf>> {
+    let fills = fills.iter().filter_map(|filled| filled.fill.as_ref().ok());
+    fills.fold(shelf, |shelf, fill| {
+        Some(Arc::new(Shelf::merged(shelf.as_deref(), fill, |_| true)))
+    })
+}
+
+/// What is told of a failure that nothing at hand can stand in for.
+fn failure(landed: &Landed, is_own: bool, counts: Counts) -> Outcome {
+    match landed {
+        Err(error) => {
+            let partial = counts.hit > 0;
+            respond::failed(error, CacheStatus::Failed { partial })
+        }
+        Ok(filled) if filled.status() < 400 => Outcome::PassThrough(Bypass::Unfit),
+        Ok(filled) => {
+            let status = counts.status(filled.status(), false);
+            Outcome::Reply(match is_own {
+                true => respond::relayed(filled, status),
+                false => respond::shared(filled, status),
+            })
+        }
+    }
+}
+
+/// How long the VMS was waited for.
+fn longest(fills: &[&Filled]) -> Option<Duration> {
+    fills.iter().map(|filled| filled.took).max()
+}

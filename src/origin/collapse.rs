@@ -1,0 +1,170 @@
+//! Collapse: what is being fetched already is not fetched again.
+//!
+//! The table knows, for each key, the fetches that are in flight and the ids they bring. A batch looks at it and takes its
+//! part in one step ([`Flights::board`]): ids that somebody fetches it waits for, the others it claims. Nothing here knows
+//! what a fetch brings.
+//!
+//! # Why nobody waits for ever
+//!
+//! - **A claim is never held by one who waits.** Claiming makes a [`Lead`], which is given at once to a task of its own;
+//!   only then does the batch wait. That task waits for no other flight: for a turn, for a connection and for the VMS, each
+//!   with a deadline. So batches wait for tasks and tasks for deadlines, and no circle can close.
+//! - **However the task ends, its waiters hear of it.** [`Lead::land`] tells them what came; a lead that is dropped without,
+//!   by a panic or the end of its runtime, ends their wait with nothing ([`Waiting::landed`]), and takes its claim away.
+//! - **The table's lock is held for no longer than a look at memory takes.** Whoever holds it takes no other lock of this
+//!   crate and awaits nothing.
+//!
+//! # Why nothing is fetched twice
+//!
+//! What a fetch brought is put on the shelf before its lead lands, and landing takes the lock. So whoever holds the lock
+//! and finds an id neither on the shelf nor in flight is the first to want it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::watch;
+
+use crate::cache::clock::Time;
+use crate::request::key::Key;
+
+/// The fetches that are in flight; each will bring a `T`.
+pub struct Flights<T>(Arc<Mutex<Table<T>>>);
+
+/// Of each key the flights, the latest last.
+type Table<T> = HashMap<Key, Vec<Arc<Flight<T>>>>;
+
+/// A fetch in flight.
+pub struct Flight<T> {
+    ids: Box<[u64]>,
+    /// At the latest when the fetch was sent.
+    began: Time,
+    landing: watch::Receiver<Option<T>>,
+}
+
+/// The flights of one key, for as long as nothing can land or take off.
+pub struct Board<'a, T> {
+    all: &'a Flights<T>,
+    table: MutexGuard<'a, Table<T>>,
+    key: Key,
+}
+
+/// The duty to fetch some ids, and to tell whoever waits for them.
+pub struct Lead<T> {
+    all: Flights<T>,
+    key: Key,
+    flight: Arc<Flight<T>>,
+    landing: watch::Sender<Option<T>>,
+}
+
+/// One who waits for a flight.
+pub struct Waiting<T>(watch::Receiver<Option<T>>);
+
+impl<T> Flights<T> {
+    /// The flights of a key; until it is dropped, nothing lands or takes off.
+    pub fn board(&self, key: Key) -> Board<'_, T> {
+        Board {
+            all: self,
+            table: self.0.lock(),
+            key,
+        }
+    }
+
+    /// How many fetches are in flight.
+    pub fn count(&self) -> usize {
+        self.0.lock().values().map(Vec::len).sum()
+    }
+}
+
+impl<T> Board<'_, T> {
+    /// The latest flight that brings `id`.
+    ///
+    /// An earlier one may be under way still, begun before what is asked now could be trusted to it.
+    pub fn find(&self, id: u64) -> Option<&Arc<Flight<T>>> {
+        let flights = self.table.get(&self.key)?;
+        flights.iter().rev().find(|flight| flight.brings(id))
+    }
+
+    /// Claims `ids`: from now on they are in flight.
+    pub fn claim(&mut self, ids: Vec<u64>, now: Time) -> Lead<T> {
+        let (landing, landed) = watch::channel(None);
+        let flight = Arc::new(Flight {
+            ids: ids.into(),
+            began: now,
+            landing: landed,
+        });
+        let flights = self.table.entry(self.key).or_default();
+        flights.push(Arc::clone(&flight));
+        Lead {
+            all: self.all.clone(),
+            key: self.key,
+            flight,
+            landing,
+        }
+    }
+}
+
+impl<T> Flight<T> {
+    /// When it began: what was marked since may not be answered with what it brings.
+    pub fn began(&self) -> Time {
+        self.began
+    }
+
+    /// Joins those who wait for it.
+    pub fn wait(&self) -> Waiting<T> {
+        Waiting(self.landing.clone())
+    }
+
+    fn brings(&self, id: u64) -> bool {
+        self.ids.contains(&id)
+    }
+}
+
+impl<T> Lead<T> {
+    /// What is to be fetched, in the order in which it was claimed.
+    pub fn ids(&self) -> &[u64] {
+        &self.flight.ids
+    }
+
+    /// Joins those who wait for it.
+    pub fn wait(&self) -> Waiting<T> {
+        self.flight.wait()
+    }
+
+    /// Tells all who wait what came. What is to be remembered of it must be on the shelf by now.
+    pub fn land(self, brought: T) {
+        self.landing.send_replace(Some(brought));
+    }
+}
+
+impl<T> Drop for Lead<T> {
+    fn drop(&mut self) {
+        let mut table = self.all.0.lock();
+        if let Some(flights) = table.get_mut(&self.key) {
+            flights.retain(|flight| !Arc::ptr_eq(flight, &self.flight));
+            if flights.is_empty() {
+                table.remove(&self.key);
+            }
+        }
+    }
+}
+
+impl<T: Clone> Waiting<T> {
+    /// What the flight brought; `None` if it was lost.
+    pub async fn landed(mut self) -> Option<T> {
+        let landed = self.0.wait_for(Option::is_some).await.ok()?;
+        landed.clone()
+    }
+}
+
+impl<T> Clone for Flights<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Default for Flights<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
