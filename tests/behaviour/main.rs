@@ -9,6 +9,7 @@ mod ageing;
 mod answers;
 mod checks;
 mod clients;
+mod collapse;
 mod counted;
 mod failing;
 mod fetching;
