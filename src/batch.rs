@@ -12,6 +12,8 @@
 
 pub mod fill;
 pub mod invalidate;
+#[cfg(test)]
+mod model;
 mod plan;
 mod respond;
 mod together;

@@ -99,7 +99,10 @@ pub fn sort_out(
     let mut sorted = Sorted::default();
     sorted.usable.reserve_exact(ids.len());
     for &id in ids.ascending() {
-        let Some((place, slot)) = shelf.find(id).filter(|(_, slot)| !fence.covers(slot)) else {
+        let Some((place, slot)) = shelf
+            .find(id)
+            .filter(|(_, slot)| planted!(NoFence) || !fence.covers(slot))
+        else {
             sorted.missing.push(id);
             continue;
         };

@@ -20,6 +20,9 @@
 //! - What the edge does not fully understand goes to the VMS as it came, and is not stored.
 //! - An answer is made of the bytes the VMS sent, is complete, or is the VMS's own.
 
+#[macro_use]
+mod planted;
+
 pub mod app;
 pub mod batch;
 pub mod cache;

@@ -124,7 +124,7 @@ impl Question {
 pub fn has_failed(landed: &Landed) -> bool {
     match landed {
         Ok(filled) => {
-            matches!(filled.status(), 500 | 502 | 503 | 504)
+            !planted!(CoversNoFailure) && matches!(filled.status(), 500 | 502 | 503 | 504)
                 || matches!(filled.fill, Err(Unfit::Shape))
         }
         Err(error) => !matches!(**error, FetchError::TooLarge),
@@ -156,7 +156,10 @@ impl Filler {
     ) {
         let (filler, endpoint) = (Arc::clone(self), Arc::clone(endpoint));
         (self.detach)(Box::pin(async move {
-            let filled = filler.fill(&endpoint, question, lead.ids()).await;
+            let filled = filler.fill(&endpoint, question, &lead).await;
+            if planted!(FailsSilently) && filled.is_err() {
+                return std::mem::forget(lead);
+            }
             lead.land(filled.map(Arc::new).map_err(Arc::new));
         }));
     }
@@ -165,8 +168,9 @@ impl Filler {
         &self,
         endpoint: &BatchEndpoint,
         question: Question,
-        ids: &[u64],
+        lead: &Lead<Landed>,
     ) -> Result<Filled, FetchError> {
+        let ids = lead.ids();
         let (key, user) = (question.key, question.user);
         let keyed = Arc::clone(&question.keyed);
         let (request, body) = question.into_request(self).map_err(FetchError::Broken)?;
@@ -182,18 +186,25 @@ impl Filler {
                 return Err(error);
             }
         };
-        let fill = self.take_apart(endpoint, &answer, ids, &keyed);
+        let fill = self
+            .take_apart(endpoint, &answer, ids, &keyed)
+            .and_then(|fill| {
+                // Known first, then looked whether it was refused: a refusal does the two in the other order, so that one of
+                // them sees the other.
+                self.store.remember(user);
+                match lead.is_condemned() && !planted!(KeepsTheCondemned) {
+                    true => Err(Unfit::Refused),
+                    false => Ok(fill),
+                }
+            });
         self.metrics.fetch_outcome(FetchOutcome::of_fill(&fill));
         match &fill {
-            Ok(fill) => self.store(endpoint, key, user, fill),
+            Ok(fill) => self.store(endpoint, key, fill),
             Err(Unfit::VaryNew(names)) if endpoint.learn_vary(names) => {
                 tracing::info!(?names, path = endpoint.config.path, "headers join the key");
             }
-            // The token is not, or no longer, good for what is stored under it. Where nothing is, there is nothing to
-            // mark, and whoever guesses tokens fills no memory.
-            Err(Unfit::Status(401 | 403)) if self.store.knows(&user) => {
-                self.mark_user(user, self.clock.now());
-            }
+            // The token is not, or no longer, good for what is stored under it.
+            Err(Unfit::Status(401 | 403)) => self.end_user(user),
             Err(Unfit::Status(_)) => {}
             Err(unfit) => tracing::warn!(%unfit, path = endpoint.config.path, "answer not stored"),
         }
@@ -221,7 +232,10 @@ impl Filler {
         absent.retain(|id| answered().all(|answered| answered != *id));
         let (header, header_bytes) = self.store.share(StoredHeader::of(&answer.header));
         Ok(Fill {
-            fetched: answer.started,
+            fetched: match planted!(DatedByItsEnd) {
+                true => self.clock.now(),
+                false => answer.started,
+            },
             jitter: Jitter::new(fastrand::u16(..)),
             header,
             header_bytes,
@@ -231,9 +245,8 @@ impl Filler {
         })
     }
 
-    fn store(&self, endpoint: &BatchEndpoint, key: Key, user: UserId, fill: &Fill) {
+    fn store(&self, endpoint: &BatchEndpoint, key: Key, fill: &Fill) {
         let now = self.clock.now();
-        self.store.remember(user);
         self.store.put(key, fill, |slot| {
             let age = now.since(slot.fetched);
             let judged = endpoint.windows.judge(slot.kind(), age, slot.jitter);

@@ -53,14 +53,26 @@ impl Invalidator {
     pub fn perhaps_written(&self, request: &RequestHeader) {
         if !write::reach(request, &self.rules).is_nothing()
             && let Some(writer) = write::writer(request, &self.keys)
-            && self.filler.store.knows(&writer)
         {
-            self.filler.mark_user(writer, self.filler.clock.now());
+            self.filler.end_user(writer);
         }
     }
 }
 
 impl Filler {
+    /// Ends what is stored, or in the air, for a user on somebody's word alone.
+    ///
+    /// Where nothing is stored there is nothing to mark, and whoever guesses tokens fills no memory.
+    pub fn end_user(&self, user: UserId) {
+        if planted!(RefusalEndsNothing) {
+            return;
+        }
+        self.flights.condemn(&user);
+        if self.store.knows(&user) {
+            self.mark_user(user, self.clock.now());
+        }
+    }
+
     /// Invalidates all items of a user.
     pub fn mark_user(&self, user: UserId, now: Time) {
         self.marks.user(user, now);

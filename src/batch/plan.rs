@@ -123,7 +123,11 @@ impl BatchEndpoint {
             }
             // What a flight brings that took off before a mark is not to be used: it is as if there were none.
             let flight = board.find(id);
-            match flight.filter(|flight| !fence.covers_time(id, flight.began())) {
+            let may_join = |flight: &&Arc<Flight<Landed>>| {
+                !flight.is_condemned()
+                    && (planted!(TrustsOlder) || !fence.covers_time(id, flight.began()))
+            };
+            match flight.filter(may_join) {
                 None => unclaimed.push(id),
                 Some(flight) if is_missing => {
                     awaited += 1;
@@ -135,7 +139,7 @@ impl BatchEndpoint {
             }
         }
         if let Some(sequence) = view.answers() {
-            let refresh = claim(&mut board, unclaimed, view.now);
+            let refresh = claim(&mut board, batch, unclaimed, view.now);
             return Plan::Hit(view, sequence, refresh);
         }
         // Flights may yet teach the order; the VMS is asked at once where nothing will.
@@ -145,7 +149,7 @@ impl BatchEndpoint {
             return whole(board, view, batch);
         }
         let is_needed = unclaimed.iter().any(|id| view.sorted.missing.contains(id));
-        let lead = claim(&mut board, unclaimed, view.now);
+        let lead = claim(&mut board, batch, unclaimed, view.now);
         let (own, refresh) = if is_needed {
             (lead, None)
         } else {
@@ -167,11 +171,16 @@ impl BatchEndpoint {
     }
 }
 
-fn claim(board: &mut Board<'_, Landed>, ids: Vec<u64>, now: Time) -> Option<Lead<Landed>> {
-    (!ids.is_empty()).then(|| board.claim(ids, now))
+fn claim(
+    board: &mut Board<'_, Landed>,
+    batch: &BatchRequest,
+    ids: Vec<u64>,
+    now: Time,
+) -> Option<Lead<Landed>> {
+    (!ids.is_empty()).then(|| board.claim(batch.user, ids, now))
 }
 
 fn whole(mut board: Board<'_, Landed>, view: View, batch: &BatchRequest) -> Plan {
-    let lead = board.claim(batch.ids.in_order().to_vec(), view.now);
-    Plan::Whole(view.shelf, lead)
+    let ids = batch.ids.in_order().to_vec();
+    Plan::Whole(view.shelf, board.claim(batch.user, ids, view.now))
 }

@@ -158,7 +158,9 @@ impl BatchEndpoint {
         let usable = sort_out(whole, &batch.ids, &self.windows, &fence, Need::Answer, now);
         let was_brought = |id| fills.iter().any(|filled| filled.tells_of(id));
         let is_lacking = |id: &u64| match whole.find(*id) {
-            Some((_, slot)) if was_brought(*id) => fence.covers(slot),
+            _ if planted!(AnswersWithHoles) => false,
+            Some(_) if planted!(NoSecondLook) => false,
+            Some((_, slot)) if was_brought(*id) => !planted!(TrustsOlder) && fence.covers(slot),
             _ => usable.missing.contains(id),
         };
         if batch.ids.in_order().iter().any(is_lacking) {

@@ -16,6 +16,11 @@ impl Time {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// The point in time that lies `by` later.
+    pub fn plus(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(nanoseconds(by)))
+    }
+
     pub(super) fn as_nanos(self) -> u64 {
         self.0
     }

@@ -84,12 +84,13 @@ impl Windows {
     pub fn judge(&self, kind: Kind, age: Duration, jitter: Jitter) -> Judged {
         let (longest, while_revalidate) = match kind {
             Kind::Item => (self.fresh, self.while_revalidate),
+            Kind::Absence if planted!(StaleAbsences) => (self.absent, self.while_revalidate),
             Kind::Absence => (self.absent, Duration::ZERO),
         };
         let lifetime = longest.mul_f64(1.0 - self.jitter * jitter.share());
         let usability = if age < lifetime {
             Usability::Fresh
-        } else if age < lifetime + while_revalidate {
+        } else if age < lifetime + while_revalidate || planted!(NeverExpires) {
             Usability::Stale
         } else if age < lifetime + self.if_error {
             Usability::IfError

@@ -46,6 +46,9 @@ pub enum Unfit {
     /// An id that was not asked for.
     #[error("an id is answered that was not asked")]
     Unasked,
+    /// The VMS refused the user while the answer was on its way.
+    #[error("the user was refused meanwhile")]
+    Refused,
 }
 
 /// Id and place in the body of each item, in the order in which they were answered.

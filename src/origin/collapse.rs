@@ -21,12 +21,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::cache::clock::Time;
-use crate::request::key::Key;
+use crate::request::key::{Key, UserId};
 
 /// The fetches that are in flight; each will bring a `T`.
 pub struct Flights<T>(Arc<Mutex<Table<T>>>);
@@ -36,10 +37,13 @@ type Table<T> = HashMap<Key, Vec<Arc<Flight<T>>>>;
 
 /// A fetch in flight.
 pub struct Flight<T> {
+    user: UserId,
     ids: Box<[u64]>,
     /// At the latest when the fetch was sent.
     began: Time,
     landing: watch::Receiver<Option<T>>,
+    /// Whether its user was refused while it was in the air.
+    is_condemned: AtomicBool,
 }
 
 /// The flights of one key, for as long as nothing can land or take off.
@@ -70,6 +74,16 @@ impl<T> Flights<T> {
         }
     }
 
+    /// Condemns what is in flight for a user whose token was refused: it may tell of the time before.
+    ///
+    /// A mark would do the same, but who is unknown gets none: guessed tokens must not fill the memory for marks.
+    pub fn condemn(&self, user: &UserId) {
+        let table = self.0.lock();
+        for flight in table.values().flatten().filter(|f| f.user == *user) {
+            flight.is_condemned.store(true, Ordering::SeqCst);
+        }
+    }
+
     /// How many fetches are in flight.
     pub fn count(&self) -> usize {
         self.0.lock().values().map(Vec::len).sum()
@@ -81,17 +95,26 @@ impl<T> Board<'_, T> {
     ///
     /// An earlier one may be under way still, begun before what is asked now could be trusted to it.
     pub fn find(&self, id: u64) -> Option<&Arc<Flight<T>>> {
+        if planted!(NoCollapse) {
+            return None;
+        }
+        if planted!(WaitsAcrossKeys) {
+            let mut all = self.table.values().flatten();
+            return all.find(|flight| flight.brings(id));
+        }
         let flights = self.table.get(&self.key)?;
         flights.iter().rev().find(|flight| flight.brings(id))
     }
 
     /// Claims `ids`: from now on they are in flight.
-    pub fn claim(&mut self, ids: Vec<u64>, now: Time) -> Lead<T> {
+    pub fn claim(&mut self, user: UserId, ids: Vec<u64>, now: Time) -> Lead<T> {
         let (landing, landed) = watch::channel(None);
         let flight = Arc::new(Flight {
+            user,
             ids: ids.into(),
             began: now,
             landing: landed,
+            is_condemned: AtomicBool::new(false),
         });
         let flights = self.table.entry(self.key).or_default();
         flights.push(Arc::clone(&flight));
@@ -115,6 +138,11 @@ impl<T> Flight<T> {
         Waiting(self.landing.clone())
     }
 
+    /// Whether its user was refused meanwhile, so that nothing it brings may be kept.
+    pub fn is_condemned(&self) -> bool {
+        self.is_condemned.load(Ordering::SeqCst)
+    }
+
     fn brings(&self, id: u64) -> bool {
         self.ids.contains(&id)
     }
@@ -124,6 +152,11 @@ impl<T> Lead<T> {
     /// What is to be fetched, in the order in which it was claimed.
     pub fn ids(&self) -> &[u64] {
         &self.flight.ids
+    }
+
+    /// Whether nothing it brings may be kept.
+    pub fn is_condemned(&self) -> bool {
+        self.flight.is_condemned()
     }
 
     /// Joins those who wait for it.

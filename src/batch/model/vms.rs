@@ -1,0 +1,182 @@
+//! The VMS of the model: it answers when, and how, the schedule says.
+//!
+//! A fetch arrives, is processed at a later moment, and its answer is delivered at another: what lies between is where
+//! marks and fetches race.
+
+use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora_core::{Error, ErrorType};
+use pingora_http::{RequestHeader, ResponseHeader};
+use tokio::sync::oneshot;
+
+use super::history::{History, Moment};
+use crate::cache::clock::{Clock, Time};
+use crate::origin::fetch::{Answer, FetchError, Origin};
+use crate::request;
+
+/// How long a fetch may take.
+pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a fetch ends that the VMS does not answer as it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    Refused,
+    TimedOut,
+    Reset,
+    Status(u16),
+    Malformed,
+    Panic,
+}
+
+/// A fetch on its way.
+pub(super) struct Pending {
+    pub(super) user: u8,
+    pub(super) device: u8,
+    pub(super) ids: Vec<u64>,
+    pub(super) started: Moment,
+    no_cache: bool,
+    processed: Option<(u16, String)>,
+    answer: oneshot::Sender<Result<Told, Failure>>,
+}
+
+/// Status and body.
+type Told = (u16, String);
+
+pub(super) struct Vms {
+    pub(super) clock: Clock,
+    pub(super) start: Time,
+    pub(super) history: Mutex<History>,
+    pub(super) pending: Mutex<BTreeMap<u64, Pending>>,
+    /// Fetches of something that was being fetched already.
+    pub(super) twice: Mutex<Vec<String>>,
+}
+
+impl Vms {
+    pub(super) fn moment(&self) -> Moment {
+        self.history.lock().unwrap().now(self.clock.now())
+    }
+
+    /// Answers a fetch in the VMS, for a later delivery.
+    pub(super) fn process(&self, number: u64) {
+        let at = self.moment();
+        let history = self.history.lock().unwrap();
+        let mut pending = self.pending.lock().unwrap();
+        let fetch = pending.get_mut(&number).expect("it was chosen from these");
+        if fetch.processed.is_some() {
+            return;
+        }
+        let (user, device) = (fetch.user, fetch.device);
+        fetch.processed = Some(if history.is_good(user) {
+            let mut ids = fetch.ids.clone();
+            ids.retain(|id| history.owns(user, *id));
+            ids.sort_unstable();
+            let items: Vec<String> = ids
+                .iter()
+                .map(|id| {
+                    let (number, time) = (at.number, at.time.since(self.start).as_secs());
+                    format!(
+                        r#"{{"id":{id},"user":{user},"device":{device},"number":{number},"seconds":{time}}}"#
+                    )
+                })
+                .collect();
+            (200, format!("[{}]", items.join(",")))
+        } else {
+            (401, r#"{"message":"Unauthenticated."}"#.to_owned())
+        });
+    }
+
+    /// Lets the edge have the answer; tells the fetch, and the answer's status.
+    pub(super) fn deliver(&self, number: u64) -> (Pending, u16) {
+        self.process(number);
+        let mut fetch = self.take(number);
+        let told = fetch.processed.take().expect("it was processed above");
+        let status = told.0;
+        let (answer, _) = oneshot::channel();
+        let answer = std::mem::replace(&mut fetch.answer, answer);
+        // The fill may have ended meanwhile.
+        let _ = answer.send(Ok(told));
+        (fetch, status)
+    }
+
+    pub(super) fn fail(&self, number: u64, failure: Failure) {
+        let _ = self.take(number).answer.send(Err(failure));
+    }
+
+    fn take(&self, number: u64) -> Pending {
+        let mut pending = self.pending.lock().unwrap();
+        pending.remove(&number).expect("it was chosen from these")
+    }
+
+    /// Looks whether any of what a fetch asks for is in the air already, and good enough.
+    fn look_for_twice(&self, fetch: &Pending) {
+        let history = self.history.lock().unwrap();
+        for other in self.pending.lock().unwrap().values() {
+            let is_good = |id: &&u64| {
+                let mark = history.last_mark(fetch.user, **id, false, fetch.started);
+                other.ids.contains(id)
+                    && mark.is_none_or(|mark| other.started.time > mark.since.time)
+            };
+            // Who asks for the newest waits for nobody.
+            if !(fetch.no_cache || other.no_cache)
+                && (other.user, other.device) == (fetch.user, fetch.device)
+                && let Some(id) = fetch.ids.iter().find(is_good)
+            {
+                self.twice.lock().unwrap().push(format!("id {id}"));
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Origin for Arc<Vms> {
+    async fn fetch(&self, request: &RequestHeader, _: &Bytes) -> Result<Answer, FetchError> {
+        let (answer, answered) = oneshot::channel();
+        let started = self.moment();
+        let field = |name: &str| request.headers[name].to_str().unwrap().to_owned();
+        let number_of = |text: String| text[text.len() - 1..].parse().unwrap();
+        let query = String::from_utf8(request::query(request).to_vec()).unwrap();
+        let id = |parameter: &str| parameter.rsplit('=').next().unwrap().parse().unwrap();
+        let fetch = Pending {
+            user: number_of(field("authorization")),
+            device: number_of(field("x-uuid")),
+            ids: query.split('&').map(id).collect(),
+            started,
+            no_cache: request.headers.contains_key("cache-control"),
+            processed: None,
+            answer,
+        };
+        self.look_for_twice(&fetch);
+        self.pending.lock().unwrap().insert(started.number, fetch);
+        let error = |kind| Error::new_up(kind);
+        let (status, body) = match answered.await.expect("each fetch is answered") {
+            Ok(told) => told,
+            Err(Failure::Status(status)) => (status, "{}".to_owned()),
+            Err(Failure::Malformed) => (200, "[{\"id\":".to_owned()),
+            Err(Failure::TimedOut) => return Err(FetchError::Timeout(FETCH_TIMEOUT)),
+            Err(Failure::Reset) => return Err(FetchError::Broken(error(ErrorType::ReadError))),
+            Err(Failure::Refused) => {
+                let nobody = "127.0.0.1:9".parse().unwrap();
+                return Err(FetchError::Connect(
+                    nobody,
+                    error(ErrorType::ConnectRefused),
+                ));
+            }
+            // Without the noise of a panic that nobody planned.
+            Err(Failure::Panic) => resume_unwind(Box::new("a planned panic")),
+        };
+        let mut header = ResponseHeader::build(status, None).unwrap();
+        header
+            .insert_header("Content-Type", "application/json")
+            .unwrap();
+        Ok(Answer {
+            header: Box::new(header),
+            body: body.into(),
+            started: started.time,
+        })
+    }
+}

@@ -1,0 +1,456 @@
+//! One world: an edge's deciding parts, the model's VMS, and the clients; a schedule is played in it.
+
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fastrand::Rng;
+use pingora_http::RequestHeader;
+
+use super::super::fill::Filler;
+use super::super::invalidate::Invalidator;
+use super::super::{Asked, BatchEndpoint, Outcome};
+use super::history::{History, IDS, Moment, Scope};
+use super::oracle::{self, Given, Question};
+use super::schedule::{Action, Reach};
+use super::tasks::Tasks;
+use super::vms::{FETCH_TIMEOUT, Failure, Vms};
+use crate::cache::clock::{Clock, Hand};
+use crate::cache::freshness::Windows;
+use crate::cache::marks::Marks;
+use crate::cache::store::Store;
+use crate::config::Config;
+use crate::ops::metrics::Metrics;
+use crate::origin::collapse::Flights;
+use crate::origin::forward::Peer;
+use crate::request::key::{KeyMaker, UserId};
+use crate::request::{self, Endpoint};
+
+/// Steps after which tasks that still get on are taken to do so for ever.
+const MOST_STEPS: usize = 2_000;
+
+/// Known windows: no jitter, and an order that needs no learning.
+pub(super) static CONFIG: LazyLock<Config> = LazyLock::new(|| {
+    let text = r#"
+        upstream.servers = ["127.0.0.1:9"]
+        [[batch]]
+        path = "/api/v1/intercom/shows"
+        fresh = "15s"
+        stale_while_revalidate = "15s"
+        stale_if_error = "60s"
+        absent = "12s"
+        jitter = 0.0
+        order = "id"
+        [[invalidate]]
+        path = "/api/v1/intercom/{id}"
+        scope = ["user"]
+        [[invalidate]]
+        path = "/api/admin/v1/intercoms/{id}"
+        scope = ["item"]
+        [[invalidate]]
+        path = "/api/v1/billing/**"
+        scope = ["all"]
+    "#;
+    Config::parse(text, "the model").expect("it is a good configuration")
+});
+
+/// A batch that was asked, and what came of it.
+struct Client {
+    task: usize,
+    question: Question,
+    given: Arc<Mutex<Option<(Given, Moment)>>>,
+    has_left: bool,
+    is_judged: bool,
+}
+
+/// What is written and was not yet answered.
+struct Write {
+    user: u8,
+    id: u64,
+    reach: Reach,
+}
+
+struct World {
+    hand: Hand,
+    vms: Arc<Vms>,
+    filler: Arc<Filler>,
+    endpoint: Arc<BatchEndpoint>,
+    invalidator: Invalidator,
+    keys: Arc<KeyMaker>,
+    tasks: Tasks,
+    rng: Rng,
+    clients: Vec<Client>,
+    writes: Vec<Write>,
+    /// Users whose refusal was delivered, but may not have been read yet.
+    refused: Vec<(u8, Moment)>,
+    /// What the edge was brought, but may not have read yet.
+    brought: Vec<(u8, u8, Vec<u64>, Moment)>,
+    stored: oracle::Stored,
+    is_disturbed: bool,
+}
+
+/// Plays a schedule, with the steps between its actions drawn from `seed`.
+///
+/// # Errors
+///
+/// What is wrong with an answer, or with the lack of one.
+pub(super) fn play(schedule: &[Action], seed: u64) -> Result<(), String> {
+    let mut world = World::new(seed);
+    for action in schedule {
+        world.act(*action);
+        let steps = world.rng.usize(..4);
+        world.run(steps);
+        world.judge()?;
+    }
+    world.end()
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let (clock, hand) = Clock::manual();
+        hand.advance(Duration::from_secs(1));
+        let start = clock.now();
+        let config = &CONFIG.batches[0];
+        let longest = Windows::new(config).longest();
+        let vms = Arc::new(Vms {
+            history: Mutex::new(History::new(start)),
+            start,
+            clock: clock.clone(),
+            pending: Mutex::default(),
+            twice: Mutex::default(),
+        });
+        let tasks = Tasks::default();
+        let spawner = tasks.clone();
+        let filler = Arc::new(Filler {
+            store: Store::new(64 << 20, longest),
+            marks: Marks::new(longest),
+            flights: Flights::default(),
+            detach: Box::new(move |fill| {
+                spawner.spawn(fill);
+            }),
+            origin: Box::new(Arc::clone(&vms)),
+            clock,
+            metrics: metrics(),
+            host: None,
+        });
+        let keys = Arc::new(KeyMaker::new().expect("the system has randomness"));
+        let rules = CONFIG.invalidate.clone();
+        Self {
+            hand,
+            vms,
+            invalidator: Invalidator::new(Arc::clone(&filler), Arc::clone(&keys), rules),
+            filler,
+            endpoint: Arc::new(BatchEndpoint::new(config, &CONFIG.headers.vary)),
+            keys,
+            tasks,
+            rng: Rng::with_seed(seed),
+            clients: Vec::new(),
+            writes: Vec::new(),
+            refused: Vec::new(),
+            brought: Vec::new(),
+            stored: oracle::Stored::default(),
+            is_disturbed: false,
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Ask {
+                user,
+                device,
+                ids,
+                no_cache,
+            } => self.ask(user, device, ids, no_cache),
+            Action::Leave(nth) => {
+                let open = self
+                    .clients
+                    .iter_mut()
+                    .filter(|c| !c.has_left && !c.is_judged);
+                if let Some(client) = chosen(open, nth) {
+                    client.has_left = true;
+                    self.tasks.cancel(client.task);
+                }
+            }
+            Action::Process(nth) => {
+                if let Some(number) = self.fetch(nth) {
+                    self.vms.process(number);
+                }
+            }
+            Action::Deliver(nth) => {
+                if let Some(number) = self.fetch(nth) {
+                    self.deliver(number);
+                }
+            }
+            Action::Fail(nth, failure) => {
+                if let Some(number) = self.fetch(nth) {
+                    self.is_disturbed = true;
+                    self.vms.fail(number, failure);
+                }
+            }
+            Action::Write { user, id, reach } => {
+                let at = self.vms.moment();
+                self.vms.history.lock().unwrap().turn(at, user, id);
+                self.writes.push(Write { user, id, reach });
+            }
+            Action::Written(nth) => self.written(nth),
+            Action::Purge { scope, is_soft } => self.purge(scope, is_soft),
+            Action::Revoke(user) => {
+                let mut history = self.vms.history.lock().unwrap();
+                let good = history.is_good(user);
+                history.set_good(user, !good);
+            }
+            Action::PassThrough(user) => {
+                if !self.vms.history.lock().unwrap().is_good(user) {
+                    self.filler.end_user(self.user(user));
+                    self.mark_now(Scope::User(user), false);
+                }
+            }
+            Action::Wait { seconds } => self.wait(u64::from(seconds)),
+            Action::Run(steps) => self.run(usize::from(steps)),
+        }
+    }
+
+    fn ask(&mut self, user: u8, device: u8, ids: u8, no_cache: bool) {
+        let ids: Vec<u64> = (1..=IDS).filter(|id| ids >> (id - 1) & 1 == 1).collect();
+        let request = asking(user, device, &ids, no_cache);
+        let endpoint = Endpoint {
+            batch: &self.endpoint.config,
+            vary: &self.endpoint.vary(),
+            peer_is_trusted: false,
+        };
+        let checked = request::examine(&request, &CONFIG.headers).expect("it is a good request");
+        let batch = checked.read(&request, b"", &endpoint, &self.keys);
+        let batch = batch.expect("it is a batch");
+        let question = Question {
+            user,
+            device,
+            ids,
+            no_cache,
+            asked: self.vms.moment(),
+            was_covered: false,
+        };
+        let given = Arc::new(Mutex::new(None));
+        let (filler, endpoint, vms) = (
+            Arc::clone(&self.filler),
+            Arc::clone(&self.endpoint),
+            Arc::clone(&self.vms),
+        );
+        let (keyed, kept) = (self.endpoint.vary(), Arc::clone(&given));
+        let task = self.tasks.spawn(Box::pin(async move {
+            let asked = Asked {
+                batch,
+                keyed,
+                request: &request,
+                body: Bytes::new(),
+                peer: Peer::new("127.0.0.1".parse().expect("it is an address"), &[]),
+            };
+            let given = match endpoint.answer(&filler, asked).await {
+                Outcome::PassThrough(reason) => Given::PassedThrough(reason),
+                Outcome::Reply(reply) => Given::Reply {
+                    status: reply.header.status.as_u16(),
+                    cache_status: reply.header.headers["cache-status"]
+                        .to_str()
+                        .expect("it is text")
+                        .to_owned(),
+                    body: reply.body,
+                },
+            };
+            *kept.lock().unwrap() = Some((given, vms.moment()));
+        }));
+        self.clients.push(Client {
+            task,
+            question: Question {
+                was_covered: self.stored.covers(&question, &self.vms),
+                ..question
+            },
+            given,
+            has_left: false,
+            is_judged: false,
+        });
+    }
+
+    /// One of the fetches that the VMS has.
+    fn fetch(&self, nth: u8) -> Option<u64> {
+        let pending = self.vms.pending.lock().unwrap();
+        chosen(pending.keys().copied(), nth)
+    }
+
+    fn deliver(&mut self, number: u64) {
+        let (fetch, status) = self.vms.deliver(number);
+        match status {
+            401 => {
+                self.is_disturbed = true;
+                self.refused.push((fetch.user, self.vms.moment()));
+            }
+            _ => self
+                .brought
+                .push((fetch.user, fetch.device, fetch.ids, fetch.started)),
+        }
+    }
+
+    fn written(&mut self, nth: u8) {
+        if self.writes.is_empty() {
+            return;
+        }
+        let write = self.writes.remove(usize::from(nth) % self.writes.len());
+        let (target, scope) = match write.reach {
+            Reach::User => (
+                format!("/api/v1/intercom/{}", write.id),
+                Scope::User(write.user),
+            ),
+            Reach::Item => (
+                format!("/api/admin/v1/intercoms/{}", write.id),
+                Scope::Item(write.id),
+            ),
+            Reach::All => ("/api/v1/billing/x".to_owned(), Scope::All),
+        };
+        let mut request = RequestHeader::build("PATCH", target.as_bytes(), None).unwrap();
+        let token = format!("Bearer user-{}", write.user);
+        request.insert_header("Authorization", token).unwrap();
+        self.invalidator.written(&request);
+        self.mark_now(scope, false);
+    }
+
+    fn purge(&mut self, scope: Scope, is_soft: bool) {
+        let now = self.filler.clock.now();
+        match scope {
+            _ if is_soft => return,
+            Scope::User(user) => self.filler.mark_user(self.user(user), now),
+            Scope::Item(id) => self.filler.mark_item(id, now),
+            Scope::All => self.filler.mark_everything(now),
+        }
+        self.mark_now(scope, is_soft);
+    }
+
+    fn mark_now(&mut self, scope: Scope, is_soft: bool) {
+        let now = self.vms.moment();
+        self.mark(scope, is_soft, now);
+    }
+
+    /// Notes a mark that the edge has by now; `ends` is the end of what it covers.
+    fn mark(&mut self, scope: Scope, is_soft: bool, ends: Moment) {
+        self.is_disturbed = true;
+        let now = self.vms.moment();
+        let mut history = self.vms.history.lock().unwrap();
+        history.mark(scope, is_soft, ends, now);
+        // What is marked and what is fetched in one instant cannot be told apart, and counts as fetched before.
+        self.hand.advance(Duration::from_millis(1));
+    }
+
+    fn user(&self, user: u8) -> UserId {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        let token = format!("Bearer user-{user}");
+        request.insert_header("Authorization", token).unwrap();
+        request::write::writer(&request, &self.keys).expect("it is a plain token")
+    }
+
+    /// Lets time pass; fetches time out meanwhile.
+    fn wait(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            // Nobody takes a second for what he can do at once.
+            self.run(MOST_STEPS);
+            self.hand.advance(Duration::from_secs(1));
+            let now = self.filler.clock.now();
+            let late: Vec<u64> = self
+                .vms
+                .pending
+                .lock()
+                .unwrap()
+                .iter()
+                .filter(|(_, fetch)| now.since(fetch.started.time) >= FETCH_TIMEOUT)
+                .map(|(number, _)| *number)
+                .collect();
+            for number in late {
+                self.is_disturbed = true;
+                self.vms.fail(number, Failure::TimedOut);
+            }
+        }
+    }
+
+    /// Lets tasks get on.
+    fn run(&mut self, steps: usize) {
+        for _ in 0..steps {
+            if !self.tasks.step(&mut self.rng) {
+                // Whatever arrived has been read.
+                for (user, ends) in std::mem::take(&mut self.refused) {
+                    self.mark(Scope::User(user), false, ends);
+                }
+                for brought in std::mem::take(&mut self.brought) {
+                    self.stored.bring(brought);
+                }
+                return;
+            }
+        }
+    }
+
+    fn judge(&mut self) -> Result<(), String> {
+        if !self.is_disturbed
+            && let Some(twice) = self.vms.twice.lock().unwrap().pop()
+        {
+            return Err(format!("fetched twice at once: {twice}"));
+        }
+        self.vms.twice.lock().unwrap().clear();
+        for client in self.clients.iter_mut().filter(|client| !client.is_judged) {
+            let Some((given, at)) = client.given.lock().unwrap().take() else {
+                continue;
+            };
+            client.is_judged = true;
+            let history = self.vms.history.lock().unwrap();
+            oracle::judge(&client.question, &given, at, &history, self.vms.start)
+                .map_err(|fault| format!("{fault}: {:?} got {given:?}", client.question))?;
+        }
+        Ok(())
+    }
+
+    /// Everybody who has not left gets an answer once the VMS answers what it was asked.
+    fn end(mut self) -> Result<(), String> {
+        for _ in 0..MOST_STEPS {
+            self.run(MOST_STEPS);
+            match self.fetch(0) {
+                Some(number) => self.deliver(number),
+                None => break,
+            }
+        }
+        self.run(MOST_STEPS);
+        self.judge()?;
+        let left = self.clients.iter().find(|c| !c.is_judged && !c.has_left);
+        if let Some(client) = left {
+            return Err(format!("left without an answer: {:?}", client.question));
+        }
+        match self.filler.flights.count() {
+            0 => Ok(()),
+            count => Err(format!(
+                "{count} fetches have ended and are still in flight"
+            )),
+        }
+    }
+}
+
+/// The request of a phone.
+fn asking(user: u8, device: u8, ids: &[u64], no_cache: bool) -> RequestHeader {
+    let ids: Vec<String> = ids.iter().map(|id| format!("ids[]={id}")).collect();
+    let target = format!("/api/v1/intercom/shows?{}", ids.join("&"));
+    let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+    let mut set = |name: &'static str, value: String| request.insert_header(name, value).unwrap();
+    set("Authorization", format!("Bearer user-{user}"));
+    set("X-UUID", format!("device-{device}"));
+    set("X-Client", "ios".to_owned());
+    set("Accept", "application/json".to_owned());
+    if no_cache {
+        set("Cache-Control", "no-cache".to_owned());
+    }
+    request
+}
+
+fn chosen<T>(from: impl Iterator<Item = T>, nth: u8) -> Option<T> {
+    let mut from: Vec<T> = from.collect();
+    (!from.is_empty()).then(|| from.swap_remove(usize::from(nth) % from.len()))
+}
+
+/// One for each thread: nobody reads them.
+fn metrics() -> Arc<Metrics> {
+    thread_local! {
+        static METRICS: Arc<Metrics> = Arc::default();
+    }
+    METRICS.with(Arc::clone)
+}
