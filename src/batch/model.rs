@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use crate::planted::{self, Fault};
-use schedule::{drawn, shortened};
-use world::play;
+use schedule::{Action, drawn, shortened};
+use vms::Failure;
+use world::World;
 
 /// Schedules that are played in every run of the tests.
 const SCHEDULES: u64 = 100_000;
@@ -25,30 +26,35 @@ const SCHEDULES: u64 = 100_000;
 const SCHEDULES_PER_FAULT: u64 = 20_000;
 
 /// What goes wrong under a seed, with the shortest schedule that shows it.
-fn wrong(seed: u64) -> Option<String> {
+fn explained(seed: u64) -> String {
+    let play = |schedule: &[Action]| World::new().play(schedule, seed);
     let schedule = drawn(seed);
-    play(&schedule, seed).err()?;
-    let shortest = shortened(schedule, |schedule| play(schedule, seed).is_err());
-    let fault = play(&shortest, seed).expect_err("the shortest fails too");
-    Some(format!("seed {seed}: {fault}\n{shortest:#?}"))
+    if play(&schedule).is_ok() {
+        return format!("seed {seed} fails only after others");
+    }
+    let shortest = shortened(schedule, |schedule| play(schedule).is_err());
+    let fault = play(&shortest).expect_err("the shortest fails too");
+    format!("seed {seed}: {fault}\n{shortest:#?}")
 }
 
 #[test]
 fn no_schedule_breaks_a_promise() {
     let next = AtomicU64::new(0);
+    let work = || {
+        let mut world = World::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= SCHEDULES {
+                break;
+            }
+            if world.play(&drawn(seed), seed).is_err() {
+                panic!("{}", explained(seed));
+            }
+        }
+    };
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= SCHEDULES {
-                        break;
-                    }
-                    if let Some(wrong) = wrong(seed) {
-                        panic!("{wrong}");
-                    }
-                }
-            });
+            scope.spawn(work);
         }
     });
 }
@@ -56,7 +62,8 @@ fn no_schedule_breaks_a_promise() {
 /// Plants a fault, and tells how many schedules it took to find it.
 fn found_after(fault: Fault) -> Option<u64> {
     planted::with(fault, || {
-        (0..SCHEDULES_PER_FAULT).find(|&seed| play(&drawn(seed), seed).is_err())
+        let mut world = World::new();
+        (0..SCHEDULES_PER_FAULT).find(|&seed| world.play(&drawn(seed), seed).is_err())
     })
 }
 
@@ -83,4 +90,48 @@ fn each_planted_fault_is_found() {
     let missed: Vec<_> = found.iter().filter(|(_, after)| after.is_none()).collect();
     assert!(missed.is_empty(), "{missed:?}");
     println!("{found:?}");
+}
+
+/// What two widgets of one phone are told, the second of which waits for the first's fetch, when that fails.
+fn told_when(failure: Failure) -> (String, String) {
+    let ask = |ids| Action::Ask {
+        user: 0,
+        device: 0,
+        ids,
+        no_cache: false,
+    };
+    let on = Action::Run(50);
+    let schedule = [ask(0b11), on, ask(0b10), on, Action::Fail(0, failure), on];
+    let mut world = World::new();
+    world.play(&schedule, 0).unwrap();
+    let [first, second] = world.told()[..] else {
+        panic!("two asked");
+    };
+    (first.to_owned(), second.to_owned())
+}
+
+#[test]
+fn whoever_waits_for_a_leader_that_panics_or_is_cut_off_is_served_by_a_fetch_of_his_own() {
+    let served = "200 vms-edge; fwd=miss; fwd-status=200; stored";
+    for (failure, told) in [(Failure::Panic, 500), (Failure::Reset, 502)] {
+        let (first, second) = told_when(failure);
+        assert_eq!(first, format!("{told} vms-edge; fwd=miss; detail=failed"));
+        assert_eq!(second, served, "{failure:?}");
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_vms_that_cannot_be_asked_is_told_so_when_the_leader_is() {
+    for (failure, told) in [
+        (Failure::TimedOut, "504 vms-edge; fwd=miss; detail=failed"),
+        (Failure::Refused, "502 vms-edge; fwd=miss; detail=failed"),
+        (
+            Failure::Status(503),
+            "503 vms-edge; fwd=miss; fwd-status=503",
+        ),
+    ] {
+        let (first, second) = told_when(failure);
+        assert_eq!(first, told);
+        assert_eq!(second.replace("; collapsed", ""), told);
+    }
 }

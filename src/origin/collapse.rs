@@ -201,3 +201,114 @@ impl<T> Default for Flights<T> {
         Self(Arc::default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::clock::Clock;
+
+    const ANN: u8 = 1;
+    const BOB: u8 = 2;
+
+    fn claim(flights: &Flights<u32>, user: u8, ids: &[u64]) -> Lead<u32> {
+        let now = Clock::manual().0.now();
+        let mut board = flights.board(Key::of_test(user));
+        board.claim(UserId::of_test(user), ids.to_vec(), now)
+    }
+
+    fn wait(flights: &Flights<u32>, user: u8, id: u64) -> Option<Waiting<u32>> {
+        let board = flights.board(Key::of_test(user));
+        board.find(id).map(|flight| flight.wait())
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_are_told_what_came() {
+        let flights = Flights::default();
+        let lead = claim(&flights, ANN, &[1, 2]);
+        let (own, other) = (lead.wait(), wait(&flights, ANN, 2).unwrap());
+        lead.land(7);
+        assert_eq!(
+            (own.landed().await, other.landed().await),
+            (Some(7), Some(7))
+        );
+        assert!(wait(&flights, ANN, 1).is_none());
+        assert_eq!(flights.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_came_just_before_the_landing_is_told_too() {
+        let flights = Flights::default();
+        let lead = claim(&flights, ANN, &[1]);
+        let late = wait(&flights, ANN, 1).unwrap();
+        lead.land(7);
+        assert_eq!(late.landed().await, Some(7));
+    }
+
+    #[tokio::test]
+    async fn a_flight_is_found_by_its_key_and_its_ids_only() {
+        let flights = Flights::default();
+        let _lead = claim(&flights, ANN, &[1, 2]);
+        assert!(wait(&flights, ANN, 2).is_some());
+        assert!(wait(&flights, ANN, 3).is_none());
+        assert!(wait(&flights, BOB, 2).is_none());
+    }
+
+    #[tokio::test]
+    async fn of_two_flights_the_later_is_found_and_each_ends_for_itself() {
+        let flights = Flights::default();
+        let (earlier, later) = (claim(&flights, ANN, &[1]), claim(&flights, ANN, &[1]));
+        let waiting = wait(&flights, ANN, 1).unwrap();
+        earlier.land(1);
+        assert!(wait(&flights, ANN, 1).is_some());
+        later.land(2);
+        assert_eq!(waiting.landed().await, Some(2));
+        assert_eq!(flights.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_lead_that_is_dropped_leaves_nobody_waiting_and_no_claim() {
+        let flights = Flights::default();
+        let lead = claim(&flights, ANN, &[1]);
+        let waiting = wait(&flights, ANN, 1).unwrap();
+        drop(lead);
+        assert_eq!(waiting.landed().await, None);
+        assert_eq!(flights.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_panics_leaves_nobody_waiting_and_no_claim() {
+        let flights = Flights::default();
+        let lead = claim(&flights, ANN, &[1]);
+        let waiting = wait(&flights, ANN, 1).unwrap();
+        let leader = tokio::spawn(async move {
+            let _lead = lead;
+            std::panic::resume_unwind(Box::new("a planned panic"));
+        });
+        assert!(leader.await.unwrap_err().is_panic());
+        assert_eq!(waiting.landed().await, None);
+        assert_eq!(flights.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_is_cancelled_leaves_nobody_waiting_and_no_claim() {
+        let flights = Flights::default();
+        let lead = claim(&flights, ANN, &[1]);
+        let waiting = wait(&flights, ANN, 1).unwrap();
+        let leader = tokio::spawn(async move {
+            let _lead = lead;
+            std::future::pending::<()>().await;
+        });
+        leader.abort();
+        assert_eq!(waiting.landed().await, None);
+        assert_eq!(flights.count(), 0);
+    }
+
+    #[test]
+    fn a_refused_user_condemns_what_is_in_the_air_for_that_user_only() {
+        let flights = Flights::default();
+        let (hers, his) = (claim(&flights, ANN, &[1]), claim(&flights, BOB, &[1]));
+        flights.condemn(&UserId::of_test(ANN));
+        assert!(hers.is_condemned() && !his.is_condemned());
+        assert!(!claim(&flights, ANN, &[1]).is_condemned());
+    }
+}

@@ -133,6 +133,22 @@ impl Parts {
 }
 
 #[cfg(test)]
+impl Key {
+    /// Some key, for tests of what only compares them.
+    pub(crate) fn of_test(number: u8) -> Self {
+        Self([number; 32])
+    }
+}
+
+#[cfg(test)]
+impl UserId {
+    /// Some user, for tests of what only compares them.
+    pub(crate) fn of_test(number: u8) -> Self {
+        Self([number; 32])
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::config;

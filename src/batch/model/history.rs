@@ -47,6 +47,7 @@ pub(super) struct Mark {
 
 /// The VMS's history, and the edge's marks.
 pub(super) struct History {
+    pub(super) start: Time,
     events: u64,
     marks: Vec<Mark>,
     /// Of each user and id, since when it is (not) the user's.
@@ -63,6 +64,7 @@ impl History {
         };
         let each = |user| (1..=IDS).map(move |id| (user, id, at, (id + u64::from(user)) % 3 != 0));
         Self {
+            start,
             events: 0,
             marks: Vec::new(),
             owned: (0..USERS).flat_map(each).collect(),

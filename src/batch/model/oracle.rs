@@ -1,6 +1,7 @@
 //! The judge: whether an answer could have been given, by the VMS's history and the edge's promises.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,6 +34,19 @@ pub(super) enum Given {
         cache_status: String,
         body: Bytes,
     },
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PassedThrough(reason) => write!(f, "passed through: {}", reason.name()),
+            Self::Reply {
+                status,
+                cache_status,
+                ..
+            } => write!(f, "{status} {cache_status}"),
+        }
+    }
 }
 
 /// An item of the model's VMS.
@@ -82,7 +96,6 @@ pub(super) fn judge(
     given: &Given,
     at: Moment,
     history: &History,
-    start: Time,
 ) -> Result<(), &'static str> {
     let (status, cache_status, body) = match given {
         // The VMS answers for itself.
@@ -117,7 +130,7 @@ pub(super) fn judge(
     if !items.is_sorted_by_key(|item| item.id) {
         return Err("not in the VMS's order");
     }
-    let batch = &CONFIG.batches[0];
+    let (batch, start) = (&CONFIG.batches[0], history.start);
     let stands_in = says("detail=stale_if_error");
     let oldest = match stands_in {
         true => batch.fresh + batch.stale_if_error,

@@ -46,6 +46,12 @@ impl Tasks {
         number
     }
 
+    /// Ends all tasks.
+    pub(super) fn clear(&self) {
+        let state = std::mem::take(&mut *self.0.lock().unwrap());
+        drop(state);
+    }
+
     /// Ends a task where it stands, as a connection that is closed ends its request.
     pub(super) fn cancel(&self, number: usize) {
         let task = self.0.lock().unwrap().tasks[number].take();

@@ -15,7 +15,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::sync::oneshot;
 
 use super::history::{History, Moment};
-use crate::cache::clock::{Clock, Time};
+use crate::cache::clock::Clock;
 use crate::origin::fetch::{Answer, FetchError, Origin};
 use crate::request;
 
@@ -49,7 +49,6 @@ type Told = (u16, String);
 
 pub(super) struct Vms {
     pub(super) clock: Clock,
-    pub(super) start: Time,
     pub(super) history: Mutex<History>,
     pub(super) pending: Mutex<BTreeMap<u64, Pending>>,
     /// Fetches of something that was being fetched already.
@@ -57,6 +56,21 @@ pub(super) struct Vms {
 }
 
 impl Vms {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            history: Mutex::new(History::new(clock.now())),
+            clock,
+            pending: Mutex::default(),
+            twice: Mutex::default(),
+        }
+    }
+
+    /// Begins another history.
+    pub(super) fn begin(&self) {
+        *self.history.lock().unwrap() = History::new(self.clock.now());
+        self.twice.lock().unwrap().clear();
+    }
+
     pub(super) fn moment(&self) -> Moment {
         self.history.lock().unwrap().now(self.clock.now())
     }
@@ -78,7 +92,7 @@ impl Vms {
             let items: Vec<String> = ids
                 .iter()
                 .map(|id| {
-                    let (number, time) = (at.number, at.time.since(self.start).as_secs());
+                    let (number, time) = (at.number, at.time.since(history.start).as_secs());
                     format!(
                         r#"{{"id":{id},"user":{user},"device":{device},"number":{number},"seconds":{time}}}"#
                     )

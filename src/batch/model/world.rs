@@ -1,5 +1,6 @@
 //! One world: an edge's deciding parts, the model's VMS, and the clients; a schedule is played in it.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use pingora_http::RequestHeader;
 use super::super::fill::Filler;
 use super::super::invalidate::Invalidator;
 use super::super::{Asked, BatchEndpoint, Outcome};
-use super::history::{History, IDS, Moment, Scope};
-use super::oracle::{self, Given, Question};
+use super::history::{DEVICES, IDS, Moment, Scope, USERS};
+use super::oracle::{self, Given, Question, Stored};
 use super::schedule::{Action, Reach};
 use super::tasks::Tasks;
 use super::vms::{FETCH_TIMEOUT, Failure, Vms};
@@ -20,7 +21,6 @@ use crate::cache::freshness::Windows;
 use crate::cache::marks::Marks;
 use crate::cache::store::Store;
 use crate::config::Config;
-use crate::ops::metrics::Metrics;
 use crate::origin::collapse::Flights;
 use crate::origin::forward::Peer;
 use crate::request::key::{KeyMaker, UserId};
@@ -60,7 +60,8 @@ struct Client {
     question: Question,
     given: Arc<Mutex<Option<(Given, Moment)>>>,
     has_left: bool,
-    is_judged: bool,
+    /// Its status and `Cache-Status`, once it was judged.
+    told: Option<String>,
 }
 
 /// What is written and was not yet answered.
@@ -70,7 +71,7 @@ struct Write {
     reach: Reach,
 }
 
-struct World {
+pub(super) struct World {
     hand: Hand,
     vms: Arc<Vms>,
     filler: Arc<Filler>,
@@ -85,40 +86,16 @@ struct World {
     refused: Vec<(u8, Moment)>,
     /// What the edge was brought, but may not have read yet.
     brought: Vec<(u8, u8, Vec<u64>, Moment)>,
-    stored: oracle::Stored,
+    stored: Stored,
     is_disturbed: bool,
 }
 
-/// Plays a schedule, with the steps between its actions drawn from `seed`.
-///
-/// # Errors
-///
-/// What is wrong with an answer, or with the lack of one.
-pub(super) fn play(schedule: &[Action], seed: u64) -> Result<(), String> {
-    let mut world = World::new(seed);
-    for action in schedule {
-        world.act(*action);
-        let steps = world.rng.usize(..4);
-        world.run(steps);
-        world.judge()?;
-    }
-    world.end()
-}
-
 impl World {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new() -> Self {
         let (clock, hand) = Clock::manual();
-        hand.advance(Duration::from_secs(1));
-        let start = clock.now();
         let config = &CONFIG.batches[0];
         let longest = Windows::new(config).longest();
-        let vms = Arc::new(Vms {
-            history: Mutex::new(History::new(start)),
-            start,
-            clock: clock.clone(),
-            pending: Mutex::default(),
-            twice: Mutex::default(),
-        });
+        let vms = Arc::new(Vms::new(clock.clone()));
         let tasks = Tasks::default();
         let spawner = tasks.clone();
         let filler = Arc::new(Filler {
@@ -130,27 +107,62 @@ impl World {
             }),
             origin: Box::new(Arc::clone(&vms)),
             clock,
-            metrics: metrics(),
+            metrics: Arc::default(),
             host: None,
         });
         let keys = Arc::new(KeyMaker::new().expect("the system has randomness"));
-        let rules = CONFIG.invalidate.clone();
         Self {
             hand,
             vms,
-            invalidator: Invalidator::new(Arc::clone(&filler), Arc::clone(&keys), rules),
+            invalidator: invalidator(&filler, &keys),
             filler,
             endpoint: Arc::new(BatchEndpoint::new(config, &CONFIG.headers.vary)),
             keys,
             tasks,
-            rng: Rng::with_seed(seed),
+            rng: Rng::with_seed(0),
             clients: Vec::new(),
             writes: Vec::new(),
             refused: Vec::new(),
             brought: Vec::new(),
-            stored: oracle::Stored::default(),
+            stored: Stored::default(),
             is_disturbed: false,
         }
+    }
+
+    /// Plays a schedule, with the steps between its actions drawn from `seed`. After an error the world is of no more use.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with an answer, or with the lack of one.
+    pub(super) fn play(&mut self, schedule: &[Action], seed: u64) -> Result<(), String> {
+        self.begin(seed);
+        for action in schedule {
+            self.act(*action);
+            let steps = self.rng.usize(..4);
+            self.run(steps);
+            self.judge()?;
+        }
+        self.end()
+    }
+
+    /// What the phones were told, in the order in which they asked.
+    pub(super) fn told(&self) -> Vec<&str> {
+        let told = self.clients.iter().map(|client| client.told.as_deref());
+        told.map(Option::unwrap_or_default).collect()
+    }
+
+    /// Other people than before, under other keys, and later than every mark. The rest may stay: it takes long to build.
+    fn begin(&mut self, seed: u64) {
+        self.hand.advance(Duration::from_secs(1));
+        self.vms.begin();
+        self.tasks.clear();
+        self.keys = Arc::new(KeyMaker::new().expect("the system has randomness"));
+        self.invalidator = invalidator(&self.filler, &self.keys);
+        self.rng = Rng::with_seed(seed);
+        self.clients.clear();
+        self.writes.clear();
+        self.stored = Stored::default();
+        self.is_disturbed = false;
     }
 
     fn act(&mut self, action: Action) {
@@ -165,7 +177,7 @@ impl World {
                 let open = self
                     .clients
                     .iter_mut()
-                    .filter(|c| !c.has_left && !c.is_judged);
+                    .filter(|c| !c.has_left && c.told.is_none());
                 if let Some(client) = chosen(open, nth) {
                     client.has_left = true;
                     self.tasks.cancel(client.task);
@@ -265,7 +277,7 @@ impl World {
             },
             given,
             has_left: false,
-            is_judged: false,
+            told: None,
         });
     }
 
@@ -390,20 +402,24 @@ impl World {
             return Err(format!("fetched twice at once: {twice}"));
         }
         self.vms.twice.lock().unwrap().clear();
-        for client in self.clients.iter_mut().filter(|client| !client.is_judged) {
+        for client in self
+            .clients
+            .iter_mut()
+            .filter(|client| client.told.is_none())
+        {
             let Some((given, at)) = client.given.lock().unwrap().take() else {
                 continue;
             };
-            client.is_judged = true;
+            client.told = Some(given.to_string());
             let history = self.vms.history.lock().unwrap();
-            oracle::judge(&client.question, &given, at, &history, self.vms.start)
+            oracle::judge(&client.question, &given, at, &history)
                 .map_err(|fault| format!("{fault}: {:?} got {given:?}", client.question))?;
         }
         Ok(())
     }
 
     /// Everybody who has not left gets an answer once the VMS answers what it was asked.
-    fn end(mut self) -> Result<(), String> {
+    fn end(&mut self) -> Result<(), String> {
         for _ in 0..MOST_STEPS {
             self.run(MOST_STEPS);
             match self.fetch(0) {
@@ -413,7 +429,10 @@ impl World {
         }
         self.run(MOST_STEPS);
         self.judge()?;
-        let left = self.clients.iter().find(|c| !c.is_judged && !c.has_left);
+        let left = self
+            .clients
+            .iter()
+            .find(|c| c.told.is_none() && !c.has_left);
         if let Some(client) = left {
             return Err(format!("left without an answer: {:?}", client.question));
         }
@@ -426,18 +445,36 @@ impl World {
     }
 }
 
-/// The request of a phone.
-fn asking(user: u8, device: u8, ids: &[u64], no_cache: bool) -> RequestHeader {
-    let ids: Vec<String> = ids.iter().map(|id| format!("ids[]={id}")).collect();
-    let target = format!("/api/v1/intercom/shows?{}", ids.join("&"));
-    let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+/// The request of a phone, but for its target.
+fn phone(user: u8, device: u8) -> RequestHeader {
+    let mut request = RequestHeader::build("GET", b"/", None).unwrap();
     let mut set = |name: &'static str, value: String| request.insert_header(name, value).unwrap();
     set("Authorization", format!("Bearer user-{user}"));
     set("X-UUID", format!("device-{device}"));
     set("X-Client", "ios".to_owned());
     set("Accept", "application/json".to_owned());
+    request
+}
+
+/// The request of a phone for some intercoms.
+fn asking(user: u8, device: u8, ids: &[u64], no_cache: bool) -> RequestHeader {
+    static PHONES: LazyLock<Vec<RequestHeader>> = LazyLock::new(|| {
+        let of = |user| (0..DEVICES).map(move |device| phone(user, device));
+        (0..USERS).flat_map(of).collect()
+    });
+    let mut request = PHONES[usize::from(user * DEVICES + device)].clone();
+    let mut target = "/api/v1/intercom/shows".to_owned();
+    for (place, id) in ids.iter().enumerate() {
+        let separator = if place == 0 { '?' } else { '&' };
+        write!(target, "{separator}ids[]={id}").expect("writing to a String cannot fail");
+    }
+    request
+        .set_raw_path(target.as_bytes())
+        .expect("it is a target");
     if no_cache {
-        set("Cache-Control", "no-cache".to_owned());
+        request
+            .insert_header("Cache-Control", "no-cache")
+            .expect("it is a field");
     }
     request
 }
@@ -447,10 +484,7 @@ fn chosen<T>(from: impl Iterator<Item = T>, nth: u8) -> Option<T> {
     (!from.is_empty()).then(|| from.swap_remove(usize::from(nth) % from.len()))
 }
 
-/// One for each thread: nobody reads them.
-fn metrics() -> Arc<Metrics> {
-    thread_local! {
-        static METRICS: Arc<Metrics> = Arc::default();
-    }
-    METRICS.with(Arc::clone)
+fn invalidator(filler: &Arc<Filler>, keys: &Arc<KeyMaker>) -> Invalidator {
+    let rules = CONFIG.invalidate.clone();
+    Invalidator::new(Arc::clone(filler), Arc::clone(keys), rules)
 }
