@@ -139,7 +139,7 @@ impl BatchEndpoint {
         need: Need,
         now: Time,
     ) -> (Sorted, Option<Sequence>) {
-        let fence = filler.marks.fence(&batch.user);
+        let fence = filler.marks.fence(self.config.endpoint, &batch.user);
         let sorted = sort_out(shelf, &batch.ids, &self.windows, &fence, need, now);
         let sequence = if sorted.absent == 0 {
             self.order.sequence(batch.ids.in_order())
@@ -230,7 +230,7 @@ impl BatchEndpoint {
             Err(_) => return Outcome::PassThrough(Bypass::Unfit),
         };
         // A write or a refused token may meanwhile have ended what was at hand.
-        let fence = filler.marks.fence(&asked.batch.user);
+        let fence = filler.marks.fence(self.config.endpoint, &asked.batch.user);
         let mut at_hand = asked
             .batch
             .ids

@@ -109,7 +109,11 @@ pub fn sort_out(
             sorted.missing.push(id);
             continue;
         };
-        let judged = windows.judge(slot.kind(), now.since(slot.fetched), slot.jitter);
+        let (kind, age) = (slot.kind(), now.since(slot.fetched));
+        let judged = match fence.softens(slot) {
+            false => windows.judge(kind, age, slot.jitter),
+            true => windows.judge_softened(kind, age, slot.jitter),
+        };
         if judged.usability > worst {
             sorted.missing.push(id);
             continue;
@@ -120,7 +124,7 @@ pub fn sort_out(
                 .ttl_ms
                 .map_or(judged.ttl_ms, |t| t.min(judged.ttl_ms)),
         );
-        if judged.usability > Usability::Fresh && slot.kind() == Kind::Item {
+        if judged.usability > Usability::Fresh && kind == Kind::Item {
             sorted.stale.push(id);
         }
     }

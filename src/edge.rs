@@ -107,10 +107,9 @@ impl EdgeProxy {
         keys: Arc<KeyMaker>,
     ) -> Self {
         let endpoint = |batch| Arc::new(BatchEndpoint::new(batch, &config.headers.vary));
-        let rules = config.invalidate.clone();
         Self {
             endpoints: config.batches.iter().map(endpoint).collect(),
-            invalidator: Invalidator::new(Arc::clone(&filler), Arc::clone(&keys), rules),
+            invalidator: Invalidator::new(Arc::clone(&filler), Arc::clone(&keys), config),
             filler,
             servers,
             keys,

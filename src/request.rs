@@ -125,7 +125,7 @@ impl Checked {
         decline::nominated(&request.headers, &covered)?;
         let query = query(request);
         let (ids, form) = ids::read(query, body, endpoint.batch)?;
-        let user = keys.user(bearer(&request.headers).ok_or(Bypass::Authorization)?);
+        let user = keys.holder(bearer(&request.headers).ok_or(Bypass::Authorization)?);
         let key = keys.key(&user, request, &form, endpoint);
         Ok(BatchRequest {
             key,

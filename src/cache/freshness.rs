@@ -82,11 +82,7 @@ impl Windows {
     /// Jitter only ever shortens a lifetime: `fresh` is a bound on which operators rely. An absence is never answered
     /// stale, so that who is given access sees it after `absent`.
     pub fn judge(&self, kind: Kind, age: Duration, jitter: Jitter) -> Judged {
-        let (longest, while_revalidate) = match kind {
-            Kind::Item => (self.fresh, self.while_revalidate),
-            Kind::Absence => (self.absent, Duration::ZERO),
-        };
-        let lifetime = longest.mul_f64(1.0 - self.jitter * jitter.share());
+        let (lifetime, while_revalidate) = self.lifetime(kind, jitter);
         let usability = if age < lifetime {
             Usability::Fresh
         } else if age < lifetime + while_revalidate {
@@ -98,6 +94,24 @@ impl Windows {
         };
         let ttl_ms = milliseconds(lifetime) - milliseconds(age);
         Judged { usability, ttl_ms }
+    }
+
+    /// The same of something that a soft mark covers: it has come to the end of its lifetime, if it is younger.
+    ///
+    /// So a soft mark never lets anything answer that would not without it, nor longer.
+    pub fn judge_softened(&self, kind: Kind, age: Duration, jitter: Jitter) -> Judged {
+        let (lifetime, _) = self.lifetime(kind, jitter);
+        self.judge(kind, age.max(lifetime), jitter)
+    }
+
+    /// How long something is fresh, and then stale.
+    fn lifetime(&self, kind: Kind, jitter: Jitter) -> (Duration, Duration) {
+        let (longest, while_revalidate) = match kind {
+            Kind::Item => (self.fresh, self.while_revalidate),
+            Kind::Absence => (self.absent, Duration::ZERO),
+        };
+        let lifetime = longest.mul_f64(1.0 - self.jitter * jitter.share());
+        (lifetime, while_revalidate)
     }
 
     /// The age at which nothing is of use any more.
@@ -131,6 +145,11 @@ mod tests {
         (judged.usability, judged.ttl_ms)
     }
 
+    fn softened(windows: &Windows, kind: Kind, age: u64, jitter: u16) -> (Usability, i64) {
+        let judged = windows.judge_softened(kind, Duration::from_secs(age), Jitter::new(jitter));
+        (judged.usability, judged.ttl_ms)
+    }
+
     #[test]
     fn an_item_is_fresh_then_stale_then_good_enough_for_an_error_then_expired() {
         let windows = windows(30, 10, 0.0);
@@ -161,6 +180,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_softened_is_no_longer_fresh_and_otherwise_as_old_as_it_is() {
+        let windows = windows(30, 10, 0.0);
+        let item = |age| softened(&windows, Kind::Item, age, 0);
+        assert_eq!(item(0), (Usability::Stale, 0));
+        assert_eq!(item(29), (Usability::Stale, 0));
+        assert_eq!(item(31), (Usability::Stale, -1_000));
+        assert_eq!(item(90), (Usability::IfError, -60_000));
+        assert_eq!(item(330).0, Usability::Expired);
+        let absence = |age| softened(&windows, Kind::Absence, age, 0).0;
+        assert_eq!(absence(0), Usability::IfError);
+        assert_eq!(absence(310), Usability::Expired);
+    }
+
+    #[test]
+    fn where_nothing_may_be_stale_what_is_softened_is_good_only_instead_of_an_error() {
+        let mut strict = windows(30, 10, 0.0);
+        strict.while_revalidate = Duration::ZERO;
+        assert_eq!(softened(&strict, Kind::Item, 0, 0).0, Usability::IfError);
+        strict.if_error = Duration::ZERO;
+        assert_eq!(softened(&strict, Kind::Item, 0, 0).0, Usability::Expired);
+    }
+
+    #[test]
     fn the_whole_jitter_takes_its_full_share() {
         let windows = windows(10, 0, 0.1);
         assert_eq!(judged(&windows, Kind::Item, 0, 0).1, 10_000);
@@ -178,6 +220,8 @@ mod tests {
             let (now, then) = (judged(&windows, kind, age, share), judged(&windows, kind, age + later, share));
             prop_assert!(now.0 <= then.0);
             prop_assert_eq!(now.1 - then.1, i64::try_from(later * 1000).unwrap());
+            let soft = softened(&windows, kind, age, share);
+            prop_assert!(soft.0 >= now.0.max(Usability::Stale) && soft.1 == now.1.min(0));
             let longest = judged(&windows, kind, windows.longest().as_secs(), share);
             prop_assert_eq!(longest.0, Usability::Expired);
         }
