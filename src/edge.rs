@@ -335,8 +335,12 @@ impl ProxyHttp for EdgeProxy {
             }
         }
         ctx.answered = true;
-        if response.status.is_success() {
-            self.invalidator.written(session.req_header());
+        match response.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                self.invalidator.refused(session.req_header());
+            }
+            status if status.is_success() => self.invalidator.written(session.req_header()),
+            _ => {}
         }
         ctx.upstream = ctx.asked_upstream.map(|asked| asked.elapsed());
         if let Some(reason) = ctx.bypass {

@@ -8,6 +8,7 @@
 //! Past this module there are no ids as strings, no empty batch and no second check. Nothing here does I/O.
 
 pub mod checks;
+pub mod credential;
 pub mod decline;
 pub mod fields;
 pub mod framing;

@@ -17,7 +17,7 @@ use crate::cache::freshness::{Jitter, Usability};
 use crate::cache::header::StoredHeader;
 use crate::cache::marks::Marks;
 use crate::cache::shelf::Fill;
-use crate::cache::store::Store;
+use crate::cache::store::{Expected, Store};
 use crate::config;
 use crate::ops::metrics::{FetchOutcome, Metrics};
 use crate::origin::answer::{self, Unfit};
@@ -146,6 +146,7 @@ impl Filler {
         let (key, user) = (question.key, question.user);
         let keyed = Arc::clone(&question.keyed);
         let (request, body) = question.into_request(self).map_err(FetchError::Broken)?;
+        let expected = self.store.expect(user);
         let started = Instant::now();
         let answered = self.origin.fetch(&request, &body).await;
         let took = started.elapsed();
@@ -161,14 +162,13 @@ impl Filler {
         let fill = self.take_apart(endpoint, &answer, ids, &keyed);
         self.metrics.fetch_outcome(FetchOutcome::of_fill(&fill));
         match &fill {
-            Ok(fill) => self.store(endpoint, key, user, fill),
+            Ok(fill) => self.store(endpoint, key, expected, fill),
             Err(Unfit::VaryNew(names)) if endpoint.learn_vary(names) => {
                 tracing::info!(?names, path = endpoint.config.path, "headers join the key");
             }
-            // The token is not, or no longer, good for what is stored under it. Where nothing is, there is nothing to
-            // mark, and whoever guesses tokens fills no memory.
-            Err(Unfit::Status(401 | 403)) if self.store.knows(&user) => {
-                self.mark_user(user, self.clock.now());
+            Err(Unfit::Status(401 | 403)) => {
+                drop(expected);
+                self.mark_refused(user);
             }
             Err(Unfit::Status(_)) => {}
             Err(unfit) => tracing::warn!(%unfit, path = endpoint.config.path, "answer not stored"),
@@ -207,10 +207,9 @@ impl Filler {
         })
     }
 
-    fn store(&self, endpoint: &BatchEndpoint, key: Key, user: UserId, fill: &Fill) {
+    fn store(&self, endpoint: &BatchEndpoint, key: Key, expected: Expected, fill: &Fill) {
         let now = self.clock.now();
-        self.store.remember(user);
-        self.store.put(key, fill, |slot| {
+        self.store.put(key, expected, fill, |slot| {
             let age = now.since(slot.fetched);
             let judged = endpoint.windows.judge(slot.kind(), age, slot.jitter);
             judged.usability != Usability::Expired

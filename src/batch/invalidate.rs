@@ -12,6 +12,7 @@ use crate::cache::clock::Time;
 use crate::cache::marks::Strength;
 use crate::config::{Config, EndpointId};
 use crate::ops::metrics::MarkScope;
+use crate::request::credential;
 use crate::request::key::{KeyMaker, UserId};
 use crate::request::write::{self, Rules};
 
@@ -48,6 +49,15 @@ impl Invalidator {
         }
     }
 
+    /// Marks what is stored for the users whose tokens a request may have carried that the VMS answered 401 or 403.
+    ///
+    /// Never more than theirs, since anybody can have such an answer.
+    pub fn refused(&self, request: &RequestHeader) {
+        for user in credential::holders(request, &self.keys) {
+            self.filler.mark_refused(user);
+        }
+    }
+
     /// Marks the items of a writer whose write was sent and not answered: the VMS may have done it all the same.
     ///
     /// Others' items are not touched, since the VMS never said that this was anybody's to write.
@@ -62,6 +72,15 @@ impl Invalidator {
 }
 
 impl Filler {
+    /// Invalidates all items of a user whose token the VMS refused: it is not, or no longer, good for what is stored.
+    ///
+    /// Where nothing is, there is nothing to mark, and whoever guesses tokens fills no memory.
+    pub(super) fn mark_refused(&self, user: UserId) {
+        if self.store.knows(&user) {
+            self.mark_user(user, self.clock.now());
+        }
+    }
+
     /// Invalidates all items of a user.
     pub fn mark_user(&self, user: UserId, now: Time) {
         self.marks.user(Strength::Hard, user, now);

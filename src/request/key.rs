@@ -19,6 +19,13 @@ pub struct Key([u8; 32]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId([u8; 32]);
 
+impl UserId {
+    /// A number that is spread evenly over users.
+    pub fn spread(&self) -> u8 {
+        self.0[0]
+    }
+}
+
 /// Makes keys under the secret of this process.
 pub struct KeyMaker {
     users: blake3::Hasher,
