@@ -18,6 +18,7 @@ mod plan;
 mod respond;
 mod together;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::cache::freshness::Windows;
 use crate::cache::shelf::Shelf;
+use crate::cache::store::Stored;
 use crate::cache::{Need, Sorted, sort_out};
 use crate::config;
 use crate::ops::metrics::ItemResult;
@@ -115,7 +117,7 @@ impl BatchEndpoint {
     pub async fn answer(self: &Arc<Self>, filler: &Arc<Filler>, asked: Asked<'_>) -> Outcome {
         let view = self.look(filler, &asked.batch);
         if let Some(sequence) = view.answers().filter(|_| view.sorted.stale.is_empty()) {
-            view.count(&filler.metrics);
+            view.count(self.config.endpoint, &filler.metrics);
             return hit(&view, &asked.batch, sequence);
         }
         self.count(filler, &view, &asked.batch);
@@ -161,16 +163,16 @@ impl BatchEndpoint {
         self: &Arc<Self>,
         filler: &Arc<Filler>,
         asked: &Asked<'_>,
-        shelf: Option<Arc<Shelf>>,
+        shelf: Option<Arc<Stored>>,
         lead: Lead<Landed>,
     ) -> Outcome {
         let waiting = lead.wait();
         filler.take_off(self, Question::whole(asked), lead);
         let landed = waiting.landed().await;
         let landed = landed.unwrap_or_else(|| Err(Arc::new(FetchError::Panicked)));
+        let at_hand = shelf.as_deref().map(Deref::deref);
         if fill::has_failed(&landed)
-            && let Some(stale) =
-                self.instead_of_error(filler, &asked.batch, shelf.as_deref(), &landed)
+            && let Some(stale) = self.instead_of_error(filler, &asked.batch, at_hand, &landed)
         {
             return stale;
         }
@@ -196,7 +198,7 @@ impl BatchEndpoint {
     ) -> Option<Outcome> {
         let (shelf, now) = (shelf?, filler.clock.now());
         let need = Need::AnythingButAnError;
-        let fence = filler.marks.fence(&batch.user);
+        let fence = filler.marks.fence(self.config.endpoint, &batch.user);
         let sorted = sort_out(shelf, &batch.ids, &self.windows, &fence, need, now);
         if !sorted.missing.is_empty() {
             return None;
@@ -215,8 +217,13 @@ impl BatchEndpoint {
     fn count(&self, filler: &Filler, view: &View, batch: &BatchRequest) {
         // Where only the VMS knows the order, what is at hand is of no use.
         match view.sequence {
-            Some(_) => view.count(&filler.metrics),
-            None => filler.metrics.items(ItemResult::Missing, batch.ids.len()),
+            Some(_) => view.count(self.config.endpoint, &filler.metrics),
+            None => {
+                let count = batch.ids.len();
+                filler
+                    .metrics
+                    .items(self.config.endpoint, ItemResult::Missing, count);
+            }
         }
     }
 

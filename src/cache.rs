@@ -106,7 +106,11 @@ pub fn sort_out(
             sorted.missing.push(id);
             continue;
         };
-        let judged = windows.judge(slot.kind(), now.since(slot.fetched), slot.jitter);
+        let (kind, age) = (slot.kind(), now.since(slot.fetched));
+        let judged = match fence.softens(slot) && !planted!(IgnoresSoftPurges) {
+            false => windows.judge(kind, age, slot.jitter),
+            true => windows.judge_softened(kind, age, slot.jitter),
+        };
         if judged.usability > worst {
             sorted.missing.push(id);
             continue;
@@ -117,7 +121,7 @@ pub fn sort_out(
                 .ttl_ms
                 .map_or(judged.ttl_ms, |t| t.min(judged.ttl_ms)),
         );
-        if judged.usability > Usability::Fresh && slot.kind() == Kind::Item {
+        if judged.usability > Usability::Fresh && kind == Kind::Item {
             sorted.stale.push(id);
         }
     }

@@ -10,6 +10,7 @@
 //! Relative paths in the file (`upstream.ca`, `admin.token_file`) are relative to the working directory.
 
 mod address;
+mod bound;
 mod fault;
 mod file;
 mod material;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+pub use bound::{Bound, Revocation};
 pub use fault::{ConfigError, Fault};
 pub use material::{MaterialError, Token, read_authorities};
 pub use route::{PathPattern, Segment};
@@ -48,7 +50,7 @@ pub struct Config {
     pub server: Server,
     /// `[upstream]`: towards the VMS.
     pub upstream: Upstream,
-    /// `[[batch]]`, in file order: at least one, with distinct paths. A file with none has the default one.
+    /// `[[batch]]`, in file order: 1 to 16, with distinct paths. A file with none has the default one.
     pub batches: Vec<Batch>,
     /// `[headers]`: what a batch request must carry, and what its key holds.
     pub headers: Headers,
@@ -127,12 +129,33 @@ pub struct UpstreamTls {
     pub server_name: Option<String>,
 }
 
+/// Which `[[batch]]` something belongs to: its place in [`Config::batches`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointId(u8);
+
+impl EndpointId {
+    /// Of the table at `place`, from 0.
+    pub const fn new(place: u8) -> Self {
+        Self(place)
+    }
+
+    /// The place, from 0.
+    pub fn place(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 /// One `[[batch]]`: requests for several items, which the edge takes apart and answers from memory.
 ///
 /// Ages count from the start of the fetch. The two stale windows open when an item stops being fresh, and the first
 /// is never longer than the second.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
+    /// Which one this is.
+    pub endpoint: EndpointId,
+    /// What metrics call it: 1 to 40 lower-case letters, digits and `_`; distinct. Default: the last two segments of
+    /// the path, such as `intercom_shows`.
+    pub name: String,
     /// Path of the request, compared byte for byte. Default `/api/v1/intercom/shows`; a table must give it.
     pub path: String,
     /// Parameter that carries the ids: letters, digits, `_` and `-`; not a credential's name. Default `ids`.
@@ -192,7 +215,7 @@ pub enum Check {
 
 /// One `[[invalidate]]`: a write that passes through and, answered 2xx, makes items stale.
 ///
-/// No two rules name the same method and path.
+/// No two rules name the same method and the same paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalidate {
     /// At least one of POST, PUT, PATCH, DELETE, distinct. Default: all four.
@@ -201,6 +224,8 @@ pub struct Invalidate {
     pub path: PathPattern,
     /// What becomes stale; always given.
     pub scope: Scopes,
+    /// Whose ids `{id}` is one of, only where the scope has `item`; `None`, the default: any endpoint's.
+    pub batch: Option<EndpointId>,
 }
 
 /// What a write makes stale: at least one, and `all` alone, since it covers the others.
@@ -281,6 +306,8 @@ impl Default for Batch {
     /// What a file without any `[[batch]]` gets.
     fn default() -> Self {
         Self {
+            endpoint: EndpointId::default(),
+            name: "intercom_shows".to_owned(),
             path: "/api/v1/intercom/shows".to_owned(),
             ids: "ids".to_owned(),
             id: "id".to_owned(),

@@ -107,10 +107,9 @@ impl EdgeProxy {
         keys: Arc<KeyMaker>,
     ) -> Self {
         let endpoint = |batch| Arc::new(BatchEndpoint::new(batch, &config.headers.vary));
-        let rules = config.invalidate.clone();
         Self {
             endpoints: config.batches.iter().map(endpoint).collect(),
-            invalidator: Invalidator::new(Arc::clone(&filler), Arc::clone(&keys), rules),
+            invalidator: Invalidator::new(Arc::clone(&filler), Arc::clone(&keys), config),
             filler,
             servers,
             keys,
@@ -242,13 +241,13 @@ impl ProxyHttp for EdgeProxy {
         let metrics = &self.filler.metrics;
         match self.judge(session, endpoint, ctx.peer).await? {
             Verdict::PassThrough(reason) => {
-                metrics.bypass(reason);
+                metrics.bypass(endpoint.config.endpoint, reason);
                 ctx.batch = Some(BatchResult::Bypass);
                 ctx.bypass = Some(reason);
                 Ok(false)
             }
             Verdict::Refuse(refusal) => {
-                metrics.batch(BatchResult::Rejected);
+                metrics.batch(endpoint.config.endpoint, BatchResult::Rejected);
                 ctx.batch = Some(BatchResult::Rejected);
                 let too_large = refusal == Refusal::BodyTooLarge;
                 let error = EdgeError::Refused(refusal);
@@ -261,7 +260,7 @@ impl ProxyHttp for EdgeProxy {
                 Ok(true)
             }
             Verdict::Reply(reply) => {
-                metrics.batch(reply.result);
+                metrics.batch(endpoint.config.endpoint, reply.result);
                 ctx.batch = Some(reply.result);
                 ctx.upstream = reply.upstream;
                 client::write(session, reply.header, reply.body).await?;
@@ -336,8 +335,12 @@ impl ProxyHttp for EdgeProxy {
             }
         }
         ctx.answered = true;
-        if response.status.is_success() {
-            self.invalidator.written(session.req_header());
+        match response.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                self.invalidator.refused(session.req_header());
+            }
+            status if status.is_success() => self.invalidator.written(session.req_header()),
+            _ => {}
         }
         ctx.upstream = ctx.asked_upstream.map(|asked| asked.elapsed());
         if let Some(reason) = ctx.bypass {

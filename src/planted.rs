@@ -56,6 +56,8 @@ mod tests_only {
         StaleAbsences,
         /// Failures are not covered by what is stale.
         CoversNoFailure,
+        /// A soft purge changes nothing.
+        IgnoresSoftPurges,
     }
 
     /// All of them.
@@ -75,6 +77,7 @@ mod tests_only {
         Fault::NeverExpires,
         Fault::StaleAbsences,
         Fault::CoversNoFailure,
+        Fault::IgnoresSoftPurges,
     ];
 
     thread_local! {

@@ -8,6 +8,7 @@
 //! Past this module there are no ids as strings, no empty batch and no second check. Nothing here does I/O.
 
 pub mod checks;
+pub mod credential;
 pub mod decline;
 pub mod fields;
 pub mod framing;
@@ -125,7 +126,7 @@ impl Checked {
         decline::nominated(&request.headers, &covered)?;
         let query = query(request);
         let (ids, form) = ids::read(query, body, endpoint.batch)?;
-        let user = keys.user(bearer(&request.headers).ok_or(Bypass::Authorization)?);
+        let user = keys.holder(bearer(&request.headers).ok_or(Bypass::Authorization)?);
         let key = keys.key(&user, request, &form, endpoint);
         Ok(BatchRequest {
             key,

@@ -117,7 +117,9 @@ impl House {
 
     fn put(&self, user: u64, ids: impl IntoIterator<Item = u64>, item_bytes: usize, header: &str) {
         let fill = self.fill(ids, item_bytes, header);
-        self.store.put(self.key(user), &fill, |_| true);
+        let holder = self.keys.holder(format!("tok-{user}").as_bytes());
+        let reason = self.store.know(holder);
+        self.store.put(self.key(user), reason, &fill, |_| true);
     }
 
     fn usage(&self) -> Usage {

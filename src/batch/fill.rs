@@ -17,7 +17,7 @@ use crate::cache::freshness::{Jitter, Usability};
 use crate::cache::header::StoredHeader;
 use crate::cache::marks::Marks;
 use crate::cache::shelf::Fill;
-use crate::cache::store::Store;
+use crate::cache::store::{Reason, Store};
 use crate::config;
 use crate::ops::metrics::{FetchOutcome, Metrics};
 use crate::origin::answer::{self, Unfit};
@@ -177,7 +177,8 @@ impl Filler {
         let started = Instant::now();
         let answered = self.origin.fetch(&request, &body).await;
         let took = started.elapsed();
-        self.metrics.fetch(ids.len(), took);
+        self.metrics
+            .fetch(endpoint.config.endpoint, ids.len(), took);
         let answer = match answered {
             Ok(answer) => answer,
             Err(error) => {
@@ -191,15 +192,18 @@ impl Filler {
             .and_then(|fill| {
                 // Known first, then looked whether it was refused: a refusal does the two in the other order, so that one of
                 // them sees the other.
-                self.store.remember(user);
+                let reason = self.store.know(user);
                 match lead.is_condemned() && !planted!(KeepsTheCondemned) {
                     true => Err(Unfit::Refused),
-                    false => Ok(fill),
+                    false => {
+                        self.store(endpoint, key, reason, &fill);
+                        Ok(fill)
+                    }
                 }
             });
         self.metrics.fetch_outcome(FetchOutcome::of_fill(&fill));
         match &fill {
-            Ok(fill) => self.store(endpoint, key, fill),
+            Ok(_) => {}
             Err(Unfit::VaryNew(names)) if endpoint.learn_vary(names) => {
                 tracing::info!(?names, path = endpoint.config.path, "headers join the key");
             }
@@ -245,9 +249,9 @@ impl Filler {
         })
     }
 
-    fn store(&self, endpoint: &BatchEndpoint, key: Key, fill: &Fill) {
+    fn store(&self, endpoint: &BatchEndpoint, key: Key, reason: Reason, fill: &Fill) {
         let now = self.clock.now();
-        self.store.put(key, fill, |slot| {
+        self.store.put(key, reason, fill, |slot| {
             let age = now.since(slot.fetched);
             let judged = endpoint.windows.judge(slot.kind(), age, slot.jitter);
             judged.usability != Usability::Expired

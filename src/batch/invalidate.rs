@@ -9,31 +9,33 @@ use pingora_http::RequestHeader;
 
 use super::fill::Filler;
 use crate::cache::clock::Time;
-use crate::config;
+use crate::cache::marks::Strength;
+use crate::config::{Config, EndpointId};
 use crate::ops::metrics::MarkScope;
+use crate::request::credential;
 use crate::request::key::{KeyMaker, UserId};
-use crate::request::write;
+use crate::request::write::{self, Rules};
 
 /// Marks what requests that pass through make wrong, by the `[[invalidate]]` rules.
 pub struct Invalidator {
     filler: Arc<Filler>,
     keys: Arc<KeyMaker>,
-    rules: Vec<config::Invalidate>,
+    rules: Rules,
 }
 
 impl Invalidator {
     /// For the items that `filler` stores, under the keys that `keys` makes.
-    pub fn new(filler: Arc<Filler>, keys: Arc<KeyMaker>, rules: Vec<config::Invalidate>) -> Self {
+    pub fn new(filler: Arc<Filler>, keys: Arc<KeyMaker>, config: &Config) -> Self {
         Self {
             filler,
             keys,
-            rules,
+            rules: Rules::new(config),
         }
     }
 
     /// Marks what a write made wrong that the VMS answered 2xx; nothing if the request is no write.
     pub fn written(&self, request: &RequestHeader) {
-        let reach = write::reach(request, &self.rules);
+        let reach = self.rules.reach(request);
         let now = self.filler.clock.now();
         // Whoever wrote under a credential that the edge does not understand may be anyone.
         match write::writer(request, &self.keys) {
@@ -42,8 +44,17 @@ impl Invalidator {
             None if reach.user => self.filler.mark_everything(now),
             _ => {}
         }
-        for item in reach.items {
-            self.filler.mark_item(item, now);
+        for (endpoint, id) in reach.items {
+            self.filler.mark_item(endpoint, id, now);
+        }
+    }
+
+    /// Marks what is stored for the users whose tokens a request may have carried that the VMS answered 401 or 403.
+    ///
+    /// Never more than theirs, since anybody can have such an answer.
+    pub fn refused(&self, request: &RequestHeader) {
+        for user in credential::holders(request, &self.keys) {
+            self.filler.end_user(user);
         }
     }
 
@@ -51,7 +62,7 @@ impl Invalidator {
     ///
     /// Others' items are not touched, since the VMS never said that this was anybody's to write.
     pub fn perhaps_written(&self, request: &RequestHeader) {
-        if !write::reach(request, &self.rules).is_nothing()
+        if !self.rules.reach(request).is_nothing()
             && let Some(writer) = write::writer(request, &self.keys)
         {
             self.filler.end_user(writer);
@@ -75,19 +86,19 @@ impl Filler {
 
     /// Invalidates all items of a user.
     pub fn mark_user(&self, user: UserId, now: Time) {
-        self.marks.user(user, now);
+        self.marks.user(Strength::Hard, user, now);
         self.metrics.mark(MarkScope::User);
     }
 
-    /// Invalidates an item, for everyone.
-    pub fn mark_item(&self, id: u64, now: Time) {
-        self.marks.item(id, now);
+    /// Invalidates an item of an endpoint, for everyone.
+    pub fn mark_item(&self, endpoint: EndpointId, id: u64, now: Time) {
+        self.marks.item(Strength::Hard, endpoint, id, now);
         self.metrics.mark(MarkScope::Item);
     }
 
     /// Invalidates everything.
     pub fn mark_everything(&self, now: Time) {
-        self.marks.everything(now);
+        self.marks.everything(Strength::Hard, now);
         self.metrics.mark(MarkScope::All);
     }
 }

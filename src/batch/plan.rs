@@ -9,7 +9,9 @@ use super::fill::{Filler, Landed};
 use super::{BatchEndpoint, answered};
 use crate::cache::clock::Time;
 use crate::cache::shelf::Shelf;
+use crate::cache::store::Stored;
 use crate::cache::{Need, Sorted, sort_out};
+use crate::config::EndpointId;
 use crate::ops::metrics::{ItemResult, Metrics};
 use crate::origin::collapse::{Board, Flight, Lead, Waiting};
 use crate::reply::order::Sequence;
@@ -17,7 +19,7 @@ use crate::request::BatchRequest;
 
 /// What memory can do for a batch at one moment.
 pub(super) struct View {
-    pub(super) shelf: Option<Arc<Shelf>>,
+    pub(super) shelf: Option<Arc<Stored>>,
     pub(super) sorted: Sorted,
     /// The order in which the VMS would answer; `None` if only it can tell.
     pub(super) sequence: Option<Sequence>,
@@ -29,7 +31,7 @@ pub(super) enum Plan {
     /// Answer from memory, in this order; then fetch what of it is stale and nobody fetches yet.
     Hit(View, Sequence, Option<Lead<Landed>>),
     /// Ask the VMS for all of it, as the client did.
-    Whole(Option<Arc<Shelf>>, Lead<Landed>),
+    Whole(Option<Arc<Stored>>, Lead<Landed>),
     /// Put together what is at hand and what is in flight, then.
     Together(Parts),
 }
@@ -37,7 +39,7 @@ pub(super) enum Plan {
 /// Where the ids of a batch come from that are not at hand.
 pub(super) struct Parts {
     /// What is at hand.
-    pub(super) shelf: Option<Arc<Shelf>>,
+    pub(super) shelf: Option<Arc<Stored>>,
     /// Missing ids that nobody fetches yet, and the stale ones that may travel with them.
     pub(super) own: Option<Lead<Landed>>,
     /// Stale ids alone that nobody fetches yet: nobody has to wait for them.
@@ -54,11 +56,11 @@ impl View {
         self.sequence.filter(|_| self.sorted.missing.is_empty())
     }
 
-    pub(super) fn count(&self, metrics: &Metrics) {
-        metrics.items(ItemResult::Fresh, self.sorted.fresh());
-        metrics.items(ItemResult::Stale, self.sorted.stale.len());
-        metrics.items(ItemResult::Absent, self.sorted.absent);
-        metrics.items(ItemResult::Missing, self.sorted.missing.len());
+    pub(super) fn count(&self, endpoint: EndpointId, metrics: &Metrics) {
+        metrics.items(endpoint, ItemResult::Fresh, self.sorted.fresh());
+        metrics.items(endpoint, ItemResult::Stale, self.sorted.stale.len());
+        metrics.items(endpoint, ItemResult::Absent, self.sorted.absent);
+        metrics.items(endpoint, ItemResult::Missing, self.sorted.missing.len());
     }
 }
 
@@ -70,7 +72,7 @@ impl BatchEndpoint {
             true => None,
             false => filler.store.shelf(&batch.key),
         };
-        let fence = filler.marks.fence(&batch.user);
+        let fence = filler.marks.fence(self.config.endpoint, &batch.user);
         let (sorted, sequence) = match &shelf {
             Some(shelf) => {
                 let need = Need::Answer;
@@ -112,7 +114,7 @@ impl BatchEndpoint {
         if batch.no_cache {
             return whole(board, view, batch);
         }
-        let fence = filler.marks.fence(&batch.user);
+        let fence = filler.marks.fence(self.config.endpoint, &batch.user);
         let mut unclaimed = Vec::new();
         let mut flights: Vec<Arc<Flight<Landed>>> = Vec::new();
         let mut awaited = 0;

@@ -1,5 +1,6 @@
 //! Putting a batch together from what was at hand, what it fetched itself, and what others fetched meanwhile.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use super::fill::{Filled, Filler, Landed, Question, has_failed};
 use super::plan::Parts;
 use super::{Asked, BatchEndpoint, Outcome, answered, respond};
 use crate::cache::shelf::Shelf;
+use crate::cache::store::Stored;
 use crate::cache::{Need, Sorted, sort_out};
 use crate::origin::answer::Unfit;
 use crate::origin::fetch::FetchError;
@@ -101,7 +103,7 @@ impl BatchEndpoint {
         &self,
         filler: &Filler,
         asked: &Asked<'_>,
-        shelf: Option<Arc<Shelf>>,
+        shelf: Option<Arc<Stored>>,
         landings: &[Landing],
         counts: Counts,
     ) -> Option<Outcome> {
@@ -126,19 +128,21 @@ impl BatchEndpoint {
                 _ => None,
             })
             .collect();
-        let whole = merged(shelf, &fills);
+        let at_hand = shelf.as_deref().map(Deref::deref);
+        let merged = merged(at_hand, &fills);
+        let whole = merged.as_ref().or(at_hand);
         let failed = landings.iter().find_map(|landing| match &landing.part {
             Part::Failed(landed) => Some((landed, landing.is_own)),
             _ => None,
         });
         if let Some((landed, is_own)) = failed {
-            let stale = self.instead_of_error(filler, &asked.batch, whole.as_deref(), landed);
+            let stale = self.instead_of_error(filler, &asked.batch, whole, landed);
             return Some(stale.unwrap_or_else(|| failure(landed, is_own, counts)));
         }
         if landings.iter().any(|l| matches!(l.part, Part::Lost)) {
             return None;
         }
-        self.composed(filler, asked, &*whole?, &fills, counts)
+        self.composed(filler, asked, whole?, &fills, counts)
     }
 
     /// The answer, if `whole` has all that was asked.
@@ -154,7 +158,7 @@ impl BatchEndpoint {
         let now = filler.clock.now();
         // A write or a refused token may meanwhile have ended what was at hand, or what others fetched; and what was
         // at hand has grown older. What was fetched for this answer is good for it, however short the windows are.
-        let fence = filler.marks.fence(&batch.user);
+        let fence = filler.marks.fence(self.config.endpoint, &batch.user);
         let usable = sort_out(whole, &batch.ids, &self.windows, &fence, Need::Answer, now);
         let was_brought = |id| fills.iter().any(|filled| filled.tells_of(id));
         let is_lacking = |id: &u64| match whole.find(*id) {
@@ -201,11 +205,12 @@ fn part(landed: Option<Landed>, is_own: bool) -> Part {
     }
 }
 
-/// What was at hand, with all that was brought.
-fn merged(shelf: Option<Arc<Shelf>>, fills: &[&Filled]) -> Option<Arc<Shelf>> {
+/// What was at hand, with all that was brought; `None` if nothing was.
+fn merged(at_hand: Option<&Shelf>, fills: &[&Filled]) -> Option<Shelf> {
     let fills = fills.iter().filter_map(|filled| filled.fill.as_ref().ok());
-    fills.fold(shelf, |shelf, fill| {
-        Some(Arc::new(Shelf::merged(shelf.as_deref(), fill, |_| true)))
+    fills.fold(None, |merged: Option<Shelf>, fill| {
+        let before = merged.as_ref().or(at_hand);
+        Some(Shelf::merged(before, fill, |_| true))
     })
 }
 

@@ -82,12 +82,7 @@ impl Windows {
     /// Jitter only ever shortens a lifetime: `fresh` is a bound on which operators rely. An absence is never answered
     /// stale, so that who is given access sees it after `absent`.
     pub fn judge(&self, kind: Kind, age: Duration, jitter: Jitter) -> Judged {
-        let (longest, while_revalidate) = match kind {
-            Kind::Item => (self.fresh, self.while_revalidate),
-            Kind::Absence if planted!(StaleAbsences) => (self.absent, self.while_revalidate),
-            Kind::Absence => (self.absent, Duration::ZERO),
-        };
-        let lifetime = longest.mul_f64(1.0 - self.jitter * jitter.share());
+        let (lifetime, while_revalidate) = self.lifetime(kind, jitter);
         let usability = if age < lifetime {
             Usability::Fresh
         } else if age < lifetime + while_revalidate || planted!(NeverExpires) {
@@ -99,6 +94,25 @@ impl Windows {
         };
         let ttl_ms = milliseconds(lifetime) - milliseconds(age);
         Judged { usability, ttl_ms }
+    }
+
+    /// The same of something that a soft mark covers: it has come to the end of its lifetime, if it is younger.
+    ///
+    /// So a soft mark never lets anything answer that would not without it, nor longer.
+    pub fn judge_softened(&self, kind: Kind, age: Duration, jitter: Jitter) -> Judged {
+        let (lifetime, _) = self.lifetime(kind, jitter);
+        self.judge(kind, age.max(lifetime), jitter)
+    }
+
+    /// How long something is fresh, and then stale.
+    fn lifetime(&self, kind: Kind, jitter: Jitter) -> (Duration, Duration) {
+        let (longest, while_revalidate) = match kind {
+            Kind::Item => (self.fresh, self.while_revalidate),
+            Kind::Absence if planted!(StaleAbsences) => (self.absent, self.while_revalidate),
+            Kind::Absence => (self.absent, Duration::ZERO),
+        };
+        let lifetime = longest.mul_f64(1.0 - self.jitter * jitter.share());
+        (lifetime, while_revalidate)
     }
 
     /// The age at which nothing is of use any more.
@@ -132,6 +146,11 @@ mod tests {
         (judged.usability, judged.ttl_ms)
     }
 
+    fn softened(windows: &Windows, kind: Kind, age: u64, jitter: u16) -> (Usability, i64) {
+        let judged = windows.judge_softened(kind, Duration::from_secs(age), Jitter::new(jitter));
+        (judged.usability, judged.ttl_ms)
+    }
+
     #[test]
     fn an_item_is_fresh_then_stale_then_good_enough_for_an_error_then_expired() {
         let windows = windows(30, 10, 0.0);
@@ -162,6 +181,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_softened_is_no_longer_fresh_and_otherwise_as_old_as_it_is() {
+        let windows = windows(30, 10, 0.0);
+        let item = |age| softened(&windows, Kind::Item, age, 0);
+        assert_eq!(item(0), (Usability::Stale, 0));
+        assert_eq!(item(29), (Usability::Stale, 0));
+        assert_eq!(item(31), (Usability::Stale, -1_000));
+        assert_eq!(item(90), (Usability::IfError, -60_000));
+        assert_eq!(item(330).0, Usability::Expired);
+        let absence = |age| softened(&windows, Kind::Absence, age, 0).0;
+        assert_eq!(absence(0), Usability::IfError);
+        assert_eq!(absence(310), Usability::Expired);
+    }
+
+    #[test]
+    fn where_nothing_may_be_stale_what_is_softened_is_good_only_instead_of_an_error() {
+        let mut strict = windows(30, 10, 0.0);
+        strict.while_revalidate = Duration::ZERO;
+        assert_eq!(softened(&strict, Kind::Item, 0, 0).0, Usability::IfError);
+        strict.if_error = Duration::ZERO;
+        assert_eq!(softened(&strict, Kind::Item, 0, 0).0, Usability::Expired);
+    }
+
+    #[test]
     fn the_whole_jitter_takes_its_full_share() {
         let windows = windows(10, 0, 0.1);
         assert_eq!(judged(&windows, Kind::Item, 0, 0).1, 10_000);
@@ -169,6 +211,35 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn nothing_is_answered_beyond_the_bound_that_operators_are_told(
+            fresh in 0u64..100, absent in 0u64..100, revalidate in 0u64..100, more in 0u64..100,
+            jitter in 0.0..=0.5f64, share in any::<u16>(), early in 0u64..50_000, soft in any::<bool>(),
+        ) {
+            let text = format!(
+                "upstream.servers = [\"vms:1\"]\n[[batch]]\npath = \"/a\"\nfresh = \"{fresh}s\"\n\
+                 absent = \"{absent}s\"\nstale_while_revalidate = \"{revalidate}s\"\n\
+                 stale_if_error = \"{}s\"\njitter = {jitter:?}",
+                revalidate + more
+            );
+            let config = config::Config::parse(&text, "test").unwrap();
+            let windows = Windows::new(&config.batches[0]);
+            let told = config.revocation();
+            for (bound, worst) in [(told.usual, Usability::Stale), (told.failing, Usability::IfError)] {
+                let usability = |kind, age| match soft {
+                    true => windows.judge_softened(kind, age, Jitter::new(share)).usability,
+                    false => windows.judge(kind, age, Jitter::new(share)).usability,
+                };
+                for kind in [Kind::Item, Kind::Absence] {
+                    prop_assert!(usability(kind, bound.time) > worst);
+                }
+                let (age, unspread) = (bound.time.saturating_sub(Duration::from_millis(early + 1)), Jitter::new(0));
+                let answers = [Kind::Item, Kind::Absence]
+                    .map(|kind| windows.judge(kind, age, unspread).usability <= worst);
+                prop_assert!(bound.time.is_zero() || answers.contains(&true), "no more is told than need be");
+            }
+        }
+
         #[test]
         fn usability_only_falls_and_nothing_outlives_the_longest_window(
             fresh in 0u64..1000, absent in 0u64..1000, jitter in 0.0..0.5f64,
@@ -179,6 +250,8 @@ mod tests {
             let (now, then) = (judged(&windows, kind, age, share), judged(&windows, kind, age + later, share));
             prop_assert!(now.0 <= then.0);
             prop_assert_eq!(now.1 - then.1, i64::try_from(later * 1000).unwrap());
+            let soft = softened(&windows, kind, age, share);
+            prop_assert!(soft.0 >= now.0.max(Usability::Stale) && soft.1 == now.1.min(0));
             let longest = judged(&windows, kind, windows.longest().as_secs(), share);
             prop_assert_eq!(longest.0, Usability::Expired);
         }

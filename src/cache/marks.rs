@@ -1,38 +1,64 @@
 //! Marks: the points in time at which a user, an item or everything was invalidated.
 //!
 //! Something stored is used only if its fetch began after every mark that covers it. So purging, read-your-writes and
-//! the race between a fill and a write are one rule, and a mark costs the same however much it covers.
+//! the race between a fill and a write are one rule, and a mark costs the same however much it covers. A soft mark takes
+//! only the freshness of what it covers: that is stale from then on, and otherwise as old as it is.
 //!
 //! A mark is remembered for as long as anything that it covers could be. If marks are so many that one must be
-//! forgotten sooner, everything is marked instead: a lost mark must never bring back what it covered.
+//! forgotten sooner, it becomes one of everything: a lost mark must never bring back what it covered.
 
-use std::sync::Arc;
+mod remembered;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use moka::notification::RemovalCause;
-use moka::sync::Cache;
-
 use super::clock::Time;
 use super::shelf::Slot;
+use crate::config::EndpointId;
 use crate::request::key::UserId;
+use remembered::Remembered;
 
-/// Most users, and most items, whose marks are remembered one by one.
-const MAX_MARKS: u64 = 100_000;
+/// Most users, and most items, whose marks of one strength are remembered one by one.
+const MAX_MARKS: usize = 100_000;
+
+/// What a mark does to what it covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strength {
+    /// It is not used any more.
+    Hard,
+    /// It is stale at best.
+    Soft,
+}
 
 /// All marks.
 pub struct Marks {
-    everything: Arc<Latest>,
-    users: Cache<UserId, Time>,
-    items: Cache<u64, Time>,
+    hard: Layer,
+    soft: Layer,
+}
+
+/// All marks of one strength.
+struct Layer {
+    everything: Latest,
+    users: Remembered<UserId>,
+    latest_user: Latest,
+    items: Remembered<(EndpointId, u64)>,
     latest_item: Latest,
 }
 
 /// The marks that cover one user's shelf; by default none.
 #[derive(Default)]
 pub struct Fence<'a> {
+    hard: Option<Cover<'a>>,
+    soft: Option<Cover<'a>>,
+}
+
+/// Those of one strength.
+struct Cover<'a> {
+    /// The latest that covers the whole shelf.
     whole: Option<Time>,
-    items: Option<(&'a Cache<u64, Time>, Time)>,
+    latest_item: Option<Time>,
+    endpoint: EndpointId,
+    layer: &'a Layer,
 }
 
 /// The latest of some points in time.
@@ -53,86 +79,257 @@ impl Latest {
 impl Marks {
     /// No marks; each will be remembered for `longest`, the longest time for which anything stored is of use.
     pub fn new(longest: Duration) -> Self {
-        let everything = Arc::new(Latest::default());
+        Self::with_room(longest, MAX_MARKS)
+    }
+
+    fn with_room(longest: Duration, most: usize) -> Self {
         Self {
-            users: remembered(longest, &everything),
-            items: remembered(longest, &everything),
-            latest_item: Latest::default(),
-            everything,
+            hard: Layer::new(longest, most),
+            soft: Layer::new(longest, most),
         }
     }
 
-    /// Marks all items of a user.
-    pub fn user(&self, user: UserId, now: Time) {
-        raise(&self.users, user, now);
+    /// Marks all items of a user, of every endpoint.
+    pub fn user(&self, strength: Strength, user: UserId, now: Time) {
+        let layer = self.layer(strength);
+        layer.users.raise(user, now, &layer.everything);
+        layer.latest_user.raise(now);
     }
 
-    /// Marks an item, for everyone.
-    pub fn item(&self, id: u64, now: Time) {
-        raise(&self.items, id, now);
-        self.latest_item.raise(now);
+    /// Marks an item of an endpoint, for everyone.
+    pub fn item(&self, strength: Strength, endpoint: EndpointId, id: u64, now: Time) {
+        let layer = self.layer(strength);
+        layer.items.raise((endpoint, id), now, &layer.everything);
+        layer.latest_item.raise(now);
     }
 
     /// Marks everything.
-    pub fn everything(&self, now: Time) {
-        self.everything.raise(now);
+    pub fn everything(&self, strength: Strength, now: Time) {
+        self.layer(strength).everything.raise(now);
     }
 
-    /// What covers a user's shelf.
-    pub fn fence(&self, user: &UserId) -> Fence<'_> {
-        let marked = self.users.get(user);
+    /// What covers a user's shelf of an endpoint's items.
+    pub fn fence(&self, endpoint: EndpointId, user: &UserId) -> Fence<'_> {
         Fence {
-            whole: marked.max(self.everything.get()),
-            items: self.latest_item.get().map(|latest| (&self.items, latest)),
+            hard: self.hard.cover(endpoint, user),
+            soft: self.soft.cover(endpoint, user),
+        }
+    }
+
+    fn layer(&self, strength: Strength) -> &Layer {
+        match strength {
+            Strength::Hard => &self.hard,
+            Strength::Soft => &self.soft,
         }
     }
 }
 
-fn remembered<K: std::hash::Hash + Eq + Send + Sync + 'static>(
-    longest: Duration,
-    everything: &Arc<Latest>,
-) -> Cache<K, Time> {
-    let everything = Arc::clone(everything);
-    Cache::builder()
-        .max_capacity(MAX_MARKS)
-        .time_to_live(longest.max(Duration::from_secs(1)))
-        // What is asked for is remembered: a mark that nobody came across for longest is forgotten first.
-        .eviction_policy(moka::policy::EvictionPolicy::lru())
-        .eviction_listener(move |_, mark: Time, cause| {
-            if cause == RemovalCause::Size {
-                everything.raise(mark);
-            }
+impl Layer {
+    fn new(longest: Duration, most: usize) -> Self {
+        Self {
+            everything: Latest::default(),
+            users: Remembered::new(longest, most),
+            latest_user: Latest::default(),
+            items: Remembered::new(longest, most),
+            latest_item: Latest::default(),
+        }
+    }
+
+    /// `None` costs no more than looking at three numbers: most layers have no marks that matter.
+    fn cover(&self, endpoint: EndpointId, user: &UserId) -> Option<Cover<'_>> {
+        let marked = self.latest_user.get().and_then(|_| self.users.get(user));
+        // Looked at last, since it takes the place of marks that are forgotten.
+        let (latest_item, everything) = (self.latest_item.get(), self.everything.get());
+        let whole = marked.max(everything);
+        (whole.is_some() || latest_item.is_some()).then_some(Cover {
+            whole,
+            latest_item,
+            endpoint,
+            layer: self,
         })
-        .build()
+    }
 }
 
-/// Two marks at once may come in the wrong order; the later stands.
-fn raise<K>(marks: &Cache<K, Time>, covered: K, now: Time)
-where
-    K: std::hash::Hash + Eq + Send + Sync + 'static,
-{
-    marks
-        .entry(covered)
-        .and_upsert_with(|before| before.map_or(now, |before| now.max(before.into_value())));
+impl Cover<'_> {
+    fn covers(&self, id: u64, began: Time) -> bool {
+        let ended_by = |mark: Option<Time>| mark.is_some_and(|mark| began <= mark);
+        if ended_by(self.whole) {
+            return true;
+        }
+        // Most slots are younger than the latest mark of any item, and need not be looked up. A mark that was
+        // forgotten since the fence was made is one of everything now.
+        ended_by(self.latest_item)
+            && (ended_by(self.layer.items.get(&(self.endpoint, id)))
+                || ended_by(self.layer.everything.get()))
+    }
 }
 
 impl Fence<'_> {
-    /// Whether a slot's fetch began before a mark that covers it, or with it.
+    /// Whether a slot's fetch began before a hard mark that covers it, or with it: it is not used any more.
     pub fn covers(&self, slot: &Slot) -> bool {
         self.covers_time(slot.id, slot.fetched)
     }
 
-    /// Whether a fetch of `id` that began at `began` did so before a mark that covers it, or with it.
+    /// The same of anything about `id` whose fetch began at `began`.
     pub fn covers_time(&self, id: u64, began: Time) -> bool {
-        if self.whole.is_some_and(|mark| began <= mark) {
-            return true;
+        let hard = self.hard.as_ref();
+        hard.is_some_and(|cover| cover.covers(id, began))
+    }
+
+    /// Whether a slot's fetch began before a soft mark that covers it, or with it: it is stale at best.
+    pub fn softens(&self, slot: &Slot) -> bool {
+        let soft = self.soft.as_ref();
+        soft.is_some_and(|cover| cover.covers(slot.id, slot.fetched))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::shelf::tests::second;
+    use super::Strength::{Hard, Soft};
+    use super::*;
+    use crate::request::key::KeyMaker;
+
+    const INTERCOMS: EndpointId = EndpointId::new(0);
+    const CAMERAS: EndpointId = EndpointId::new(1);
+
+    const LONGEST: Duration = Duration::from_secs(100);
+
+    fn users() -> (UserId, UserId) {
+        let keys = KeyMaker::new().unwrap();
+        (keys.holder(b"ann"), keys.holder(b"bob"))
+    }
+
+    #[test]
+    fn a_mark_covers_what_it_names_and_what_began_before_it_or_with_it() {
+        let (ann, bob) = users();
+        let marks = Marks::new(LONGEST);
+        let covers = |endpoint, user, id, began| {
+            let fence = marks.fence(endpoint, &user);
+            fence.covers_time(id, second(began))
+        };
+        assert!(!covers(INTERCOMS, ann, 180, 0));
+
+        marks.item(Hard, INTERCOMS, 180, second(5));
+        assert!(covers(INTERCOMS, ann, 180, 5) && covers(INTERCOMS, bob, 180, 0));
+        assert!(!covers(INTERCOMS, ann, 180, 6), "it began later");
+        assert!(!covers(INTERCOMS, ann, 181, 0), "another item");
+        assert!(!covers(CAMERAS, ann, 180, 0), "a camera of that number");
+
+        marks.user(Hard, ann, second(7));
+        assert!(covers(CAMERAS, ann, 1, 7) && covers(INTERCOMS, ann, 1, 7));
+        assert!(!covers(CAMERAS, bob, 1, 0) && !covers(CAMERAS, ann, 1, 8));
+
+        marks.everything(Hard, second(9));
+        assert!(covers(CAMERAS, bob, 1, 9) && covers(INTERCOMS, ann, 2, 9));
+        assert!(!covers(CAMERAS, bob, 1, 10));
+    }
+
+    #[test]
+    fn of_two_marks_the_later_stands_whichever_comes_first() {
+        let (ann, _) = users();
+        let marks = Marks::new(LONGEST);
+        for now in [7, 5] {
+            marks.user(Hard, ann, second(now));
+            marks.item(Hard, INTERCOMS, 1, second(now + 2));
         }
-        match self.items {
-            // Most fetches are younger than the latest mark of any item, and need no look at their own.
-            Some((items, latest)) if began <= latest => {
-                items.get(&id).is_some_and(|mark| began <= mark)
+        let fence = marks.fence(INTERCOMS, &ann);
+        assert!(fence.covers_time(2, second(7)) && !fence.covers_time(2, second(8)));
+        assert!(fence.covers_time(1, second(9)) && !fence.covers_time(1, second(10)));
+    }
+
+    #[test]
+    fn a_fence_made_before_a_mark_may_miss_it_but_not_one_that_was_forgotten_since() {
+        let (ann, _) = users();
+        let marks = Marks::with_room(LONGEST, 2);
+        marks.item(Hard, INTERCOMS, 1, second(5));
+        let fence = marks.fence(INTERCOMS, &ann);
+        for id in 2..5 {
+            marks.item(Hard, INTERCOMS, id, second(6));
+        }
+        assert!(fence.covers_time(1, second(5)));
+    }
+
+    proptest! {
+        /// However little room there is, forgetting only ever covers more.
+        #[test]
+        fn no_mark_is_lost_for_want_of_room(
+            room in 1usize..8,
+            marked in prop::collection::vec((any::<bool>(), 0u64..3, 0u64..20, 0u64..50), 0..60),
+        ) {
+            let keys = KeyMaker::new().unwrap();
+            let user = |n: u64| keys.holder(&n.to_le_bytes());
+            let nobody = user(1_000);
+            for strength in [Hard, Soft] {
+                let marks = Marks::with_room(LONGEST, room);
+                let mut now = 0;
+                for &(is_item, kind, which, step) in &marked {
+                    now += step;
+                    let endpoint = if kind == 0 { INTERCOMS } else { CAMERAS };
+                    match is_item {
+                        true => marks.item(strength, endpoint, which, second(now)),
+                        false => marks.user(strength, user(which), second(now)),
+                    }
+                }
+                let end = now;
+                let mut now = 0;
+                for &(is_item, kind, which, step) in &marked {
+                    now += step;
+                    if end - now > LONGEST.as_secs() {
+                        continue;
+                    }
+                    let endpoint = if kind == 0 { INTERCOMS } else { CAMERAS };
+                    let who = if is_item { nobody } else { user(which) };
+                    let fence = marks.fence(endpoint, &who);
+                    let cover = match strength {
+                        Hard => fence.hard,
+                        Soft => fence.soft,
+                    };
+                    let cover = cover.expect("there are marks");
+                    prop_assert!(cover.covers(which, second(now)));
+                    prop_assert!(!cover.covers(which, second(end + 1)), "later than all marks");
+                }
             }
-            _ => false,
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_becomes_a_mark_of_everything_up_to_its_time_and_no_further() {
+        let (_, bob) = users();
+        let marks = Marks::new(LONGEST);
+        for id in 0..MAX_MARKS as u64 {
+            marks.item(Soft, INTERCOMS, id, second(1));
+        }
+        let softened = |id, began| {
+            let fence = marks.fence(CAMERAS, &bob);
+            fence
+                .soft
+                .expect("there are marks")
+                .covers(id, second(began))
+        };
+        assert!(!softened(5, 1), "a camera");
+        marks.item(Soft, INTERCOMS, MAX_MARKS as u64, second(3));
+        assert!(softened(5, 1), "the earliest mark is one of everything");
+        assert!(!softened(5, 2));
+        assert!(!marks.fence(CAMERAS, &bob).covers_time(5, second(0)));
+    }
+
+    #[test]
+    fn soft_and_hard_marks_know_nothing_of_each_other() {
+        let (ann, bob) = users();
+        let marks = Marks::new(LONGEST);
+        assert!(
+            marks.fence(INTERCOMS, &ann).soft.is_none(),
+            "nothing to look at"
+        );
+        marks.user(Soft, ann, second(5));
+        let fence = marks.fence(INTERCOMS, &ann);
+        assert!(!fence.covers_time(1, second(5)));
+        assert!(fence.soft.expect("a mark").covers(1, second(5)));
+        assert!(marks.fence(INTERCOMS, &bob).soft.is_none());
+        marks.everything(Hard, second(4));
+        assert!(marks.fence(INTERCOMS, &bob).covers_time(1, second(4)));
     }
 }

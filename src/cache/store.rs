@@ -1,29 +1,30 @@
-//! All shelves, within a bound of memory. With `marks`, the only file that knows moka.
+//! All shelves, within a bound of memory. The only file that knows moka.
 //!
 //! A key holds one shelf; a fill replaces it atomically, so that two fills of one key never lose each other's items.
 //! When the bound is reached, moka's TinyLFU lets the shelves go that are asked least.
 
+mod known;
+
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use moka::ops::compute::Op;
-use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::header::{Headers, StoredHeader};
 use super::shelf::{Fill, Shelf, Slot};
 use crate::request::key::{Key, UserId};
+use known::Known;
+pub use known::Reason;
 
 /// Memory that a shelf costs beside its own, in bytes: moka's entry, its places in the hash table and in two queues, the
-/// key, and its share of the frequency sketch.
+/// key, its share of the frequency sketch, and the knowledge of its user.
 ///
-/// Measured with an allocator's own counts (`tests/memory.rs`): 289 to 299 from 20,000 shelves on, the most while the hash
+/// Measured with an allocator's own counts (`tests/memory.rs`): 393 to 426 from 20,000 shelves on, the most while a hash
 /// table has just grown; below, the table's 64 segments add 60 KiB in all, and with few shelves the rest of moka 150 KiB.
-const ENTRY_BYTES: usize = 300;
-
-/// What a shelf of a few items takes, in bytes: as many users are remembered as have room for theirs.
-const USUAL_SHELF_BYTES: u64 = 2048;
+const ENTRY_BYTES: usize = 410;
 
 /// A shelf is large if it takes more than one part in so many of the bound.
 ///
@@ -32,13 +33,26 @@ const LARGE_SHARE: u64 = 2048;
 
 /// Every requester's shelf.
 pub struct Store {
-    shelves: Cache<Key, Arc<Shelf>>,
-    /// Users with something stored, or nearly so: each for as long as the latest fill of theirs could be of use.
-    users: Cache<UserId, ()>,
+    shelves: Cache<Key, Arc<Stored>>,
+    known: Arc<Known>,
     items: Arc<AtomicU64>,
     headers: Headers,
     /// From this weight on, room is made for a shelf at once.
     large: u64,
+}
+
+/// A shelf in the store, or on its way out of it. For as long as it lasts, its user is known.
+pub struct Stored {
+    shelf: Shelf,
+    _known: Reason,
+}
+
+impl Deref for Stored {
+    type Target = Shelf;
+
+    fn deref(&self) -> &Shelf {
+        &self.shelf
+    }
 }
 
 /// How full the store is.
@@ -59,20 +73,15 @@ impl Store {
         let gone = Arc::clone(&items);
         let shelves = Cache::builder()
             .max_capacity(max_bytes)
-            .weigher(|_, shelf: &Arc<Shelf>| weight(shelf))
+            .weigher(|_, shelf: &Arc<Stored>| weight(shelf))
             .time_to_live(longest.max(Duration::from_secs(1)))
-            .eviction_listener(move |_, shelf: Arc<Shelf>, _| {
+            .eviction_listener(move |_, shelf: Arc<Stored>, _| {
                 gone.fetch_sub(shelf.slots().len() as u64, Ordering::Relaxed);
             })
             .build();
-        let users = Cache::builder()
-            .max_capacity(max_bytes / USUAL_SHELF_BYTES)
-            .eviction_policy(EvictionPolicy::lru())
-            .time_to_live(longest.max(Duration::from_secs(1)))
-            .build();
         Self {
             shelves,
-            users,
+            known: Arc::default(),
             items,
             headers: Headers::default(),
             large: max_bytes / LARGE_SHARE,
@@ -85,30 +94,34 @@ impl Store {
     }
 
     /// The shelf of a key.
-    pub fn shelf(&self, key: &Key) -> Option<Arc<Shelf>> {
+    pub fn shelf(&self, key: &Key) -> Option<Arc<Stored>> {
         self.shelves.get(key)
     }
 
-    /// Whether anything may be stored for a user, under any key.
+    /// Whether anything is stored for a user, under any key, or about to be.
     pub fn knows(&self, user: &UserId) -> bool {
-        self.users.contains_key(user)
+        self.known.has(user)
     }
 
-    /// Remembers that something is stored for a user.
-    pub fn remember(&self, user: UserId) {
-        self.users.insert(user, ());
+    /// Makes a user known, before something is stored for the user.
+    pub fn know(&self, user: UserId) -> Reason {
+        Reason::new(&self.known, user)
     }
 
     /// Puts a fill on the shelf of a key, beside those slots of it that `keep` keeps.
-    pub fn put(&self, key: Key, fill: &Fill, keep: impl Fn(&Slot) -> bool) {
+    pub fn put(&self, key: Key, reason: Reason, fill: &Fill, keep: impl Fn(&Slot) -> bool) {
         let mut is_large = false;
         self.shelves.entry(key).and_compute_with(|before| {
             let before = before.map(|entry| entry.into_value());
-            let shelf = Arc::new(Shelf::merged(before.as_deref(), fill, &keep));
+            let before = before.as_deref().map(Deref::deref);
+            let shelf = Shelf::merged(before, fill, &keep);
             self.items
                 .fetch_add(shelf.slots().len() as u64, Ordering::Relaxed);
             is_large = u64::from(weight(&shelf)) >= self.large;
-            Op::Put(shelf)
+            Op::Put(Arc::new(Stored {
+                shelf,
+                _known: reason,
+            }))
         });
         if is_large {
             self.shelves.run_pending_tasks();
@@ -144,12 +157,16 @@ mod tests {
 
     /// The key of a user's batches.
     fn key(keys: &KeyMaker, user: &str) -> Key {
+        key_of(keys, user, "device")
+    }
+
+    fn key_of(keys: &KeyMaker, user: &str, device: &str) -> Key {
         let config = Config::parse("upstream.servers = [\"127.0.0.1:9\"]", "test").unwrap();
         let mut request = RequestHeader::build("GET", b"/?ids[]=1", None).unwrap();
         for (name, value) in [
             ("Authorization", format!("Bearer {user}")),
             ("X-Client", "ios".to_owned()),
-            ("X-UUID", "device".to_owned()),
+            ("X-UUID", device.to_owned()),
         ] {
             request.append_header(name, value).unwrap();
         }
@@ -167,13 +184,17 @@ mod tests {
         (store, KeyMaker::new().unwrap())
     }
 
+    fn put(store: &Store, keys: &KeyMaker, key: Key, fill: &Fill, keep: fn(&Slot) -> bool) {
+        store.put(key, store.know(keys.holder(b"whoever")), fill, keep);
+    }
+
     #[test]
     fn each_key_has_a_shelf_of_its_own() {
         let (store, keys) = store();
         let (ann, bob) = (key(&keys, "ann"), key(&keys, "bob"));
-        store.put(ann, &told(1, &[(1, "hers")], &[]), |_| true);
+        put(&store, &keys, ann, &told(1, &[(1, "hers")], &[]), |_| true);
         assert!(store.shelf(&bob).is_none());
-        store.put(bob, &told(1, &[(1, "his")], &[2]), |_| true);
+        put(&store, &keys, bob, &told(1, &[(1, "his")], &[2]), |_| true);
         assert_eq!(text_of(&store.shelf(&ann).unwrap(), 1), Some("hers"));
         assert_eq!(text_of(&store.shelf(&bob).unwrap(), 1), Some("his"));
         let usage = store.usage();
@@ -186,8 +207,14 @@ mod tests {
     fn what_an_earlier_fetch_told_is_not_brought_back_by_arriving_late() {
         let (store, keys) = store();
         let ann = key(&keys, "ann");
-        store.put(ann, &told(5, &[(1, "new")], &[2]), |_| true);
-        store.put(ann, &told(3, &[(1, "old"), (2, "old")], &[]), |_| true);
+        put(&store, &keys, ann, &told(5, &[(1, "new")], &[2]), |_| true);
+        put(
+            &store,
+            &keys,
+            ann,
+            &told(3, &[(1, "old"), (2, "old")], &[]),
+            |_| true,
+        );
         let shelf = store.shelf(&ann).unwrap();
         assert_eq!(text_of(&shelf, 1), Some("new"));
         assert_eq!(text_of(&shelf, 2), Some(""));
@@ -197,11 +224,19 @@ mod tests {
     fn items_are_counted_as_they_are_replaced_and_dropped() {
         let (store, keys) = store();
         let ann = key(&keys, "ann");
-        store.put(ann, &told(1, &[(1, "a"), (2, "b")], &[3]), |_| true);
+        put(
+            &store,
+            &keys,
+            ann,
+            &told(1, &[(1, "a"), (2, "b")], &[3]),
+            |_| true,
+        );
         assert_eq!(store.usage().items, 3);
-        store.put(ann, &told(2, &[(3, "c")], &[1]), |_| true);
+        put(&store, &keys, ann, &told(2, &[(3, "c")], &[1]), |_| true);
         assert_eq!(store.usage().items, 3);
-        store.put(ann, &told(3, &[(9, "d")], &[]), |slot| slot.id == 2);
+        put(&store, &keys, ann, &told(3, &[(9, "d")], &[]), |slot| {
+            slot.id == 2
+        });
         assert_eq!((store.usage().items, store.usage().shelves), (2, 1));
     }
 
@@ -214,12 +249,12 @@ mod tests {
         let start = Barrier::new(usize::try_from(THREADS).unwrap());
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
-                let (store, start) = (&store, &start);
+                let (store, keys, start) = (&store, &keys, &start);
                 scope.spawn(move || {
                     start.wait();
                     for fill in 0..FILLS {
                         let id = u64::from(1 + thread * FILLS + fill);
-                        store.put(ann, &told(1, &[(id, "item")], &[]), |_| true);
+                        put(store, keys, ann, &told(1, &[(id, "item")], &[]), |_| true);
                     }
                 });
             }
@@ -229,5 +264,56 @@ mod tests {
         let all = u64::from(THREADS * FILLS);
         assert_eq!(ids, (1..=all).collect::<Vec<_>>());
         assert_eq!(store.usage().items, all);
+    }
+
+    #[test]
+    fn a_user_is_known_until_the_last_shelf_is_gone() {
+        let (store, keys) = store();
+        let (ann, bob) = (keys.holder(b"ann"), keys.holder(b"bob"));
+        let phones = [key_of(&keys, "ann", "one"), key_of(&keys, "ann", "two")];
+        let reason = store.know(ann);
+        assert!(store.knows(&ann) && !store.knows(&bob));
+        drop(reason);
+        assert!(!store.knows(&ann), "nothing came of it");
+        for key in phones {
+            store.put(key, store.know(ann), &told(1, &[(1, "a")], &[]), |_| true);
+            store.put(key, store.know(ann), &told(2, &[(2, "b")], &[]), |_| true);
+        }
+        store.shelves.invalidate(&phones[0]);
+        store.shelves.run_pending_tasks();
+        assert!(store.knows(&ann), "the other phone's are there");
+        store.shelves.invalidate(&phones[1]);
+        store.shelves.run_pending_tasks();
+        assert_eq!(store.usage().shelves, 0);
+        // What the store drops is freed while it is used, a little later.
+        for turn in 0..100_000 {
+            if !store.knows(&ann) {
+                return;
+            }
+            let absent = told(turn, &[], &[1]);
+            store.put(key(&keys, "bob"), store.know(bob), &absent, |_| true);
+        }
+        panic!("a user without a shelf is known for ever");
+    }
+
+    #[test]
+    fn no_user_with_a_shelf_is_forgotten_however_full_the_store_is() {
+        let store = Store::new(1 << 20, Duration::from_secs(3600));
+        let keys = KeyMaker::new().unwrap();
+        let name = |user: u32| format!("user-{user}");
+        // The smallest shelves that there can be, more than fit.
+        for user in 0..10_000 {
+            let reason = store.know(keys.holder(name(user).as_bytes()));
+            let absent = told(1, &[], &[1]);
+            store.put(key(&keys, &name(user)), reason, &absent, |_| true);
+        }
+        let mut shelves = 0;
+        for user in 0..10_000 {
+            if store.shelf(&key(&keys, &name(user))).is_some() {
+                shelves += 1;
+                assert!(store.knows(&keys.holder(name(user).as_bytes())), "{user}");
+            }
+        }
+        assert!((1_000..10_000).contains(&shelves), "{shelves}");
     }
 }

@@ -44,7 +44,7 @@ fn config(mut top: Section<'_>) -> Option<Config> {
         .and_then(|section| upstream::upstream(section, listen));
     let batches = batch::batches(&mut top);
     let headers = top.section("headers").and_then(headers::headers);
-    let invalidate = invalidate::rules(&mut top);
+    let invalidate = invalidate::rules(&mut top, batches.as_deref());
     let cache = top.section("cache").and_then(cache);
     let admin = top
         .section("admin")

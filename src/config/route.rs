@@ -35,6 +35,33 @@ pub(super) const ID: Kind<String> = Kind {
     parse: parameter,
 };
 
+/// What metrics call a batch endpoint.
+pub(super) const NAME: Kind<String> = Kind {
+    allowed: "1 to 40 lower-case letters, digits and _, such as intercom_shows",
+    parse: |text| match is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("is no name".to_owned()),
+    },
+};
+
+/// The name that is made of a batch path: its last two segments, in lower case, with `_` between them and for whatever
+/// is neither a letter nor a digit. `None` where that makes no name.
+pub(super) fn name_of(path: &str) -> Option<String> {
+    let segments: Vec<&str> = path.split('/').filter(|text| !text.is_empty()).collect();
+    let last_two = &segments[segments.len().saturating_sub(2)..];
+    let plain = |letter: char| match letter.is_ascii_alphanumeric() {
+        true => letter.to_ascii_lowercase(),
+        false => '_',
+    };
+    let name: String = last_two.join("_").chars().map(plain).collect();
+    is_name(&name).then_some(name)
+}
+
+fn is_name(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    (1..=40).contains(&text.len()) && text.bytes().all(fits)
+}
+
 /// A pattern of paths.
 pub(super) const PATTERN: Kind<PathPattern> = Kind {
     allowed: "an absolute path whose segments are fixed, {name} for any one segment, or ** at the end for any rest, \
@@ -67,6 +94,17 @@ impl PathPattern {
             .iter()
             .any(|segment| matches!(segment, Segment::Name(name) if name == "id"))
     }
+
+    /// Whether the two match the same paths: case does not matter, nor what a name is.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let same = |(one, other): (&Segment, &Segment)| match (one, other) {
+            (Segment::Literal(one), Segment::Literal(other)) => one.eq_ignore_ascii_case(other),
+            (Segment::Name(_), Segment::Name(_)) | (Segment::Rest, Segment::Rest) => true,
+            _ => false,
+        };
+        self.segments.len() == other.segments.len()
+            && self.segments.iter().zip(&other.segments).all(same)
+    }
 }
 
 impl fmt::Display for PathPattern {
@@ -96,6 +134,13 @@ fn pattern(text: &str) -> Result<PathPattern, String> {
         if segment == Segment::Rest && index + 1 < spelled.len() {
             return Err("has ** before its end".to_owned());
         }
+        if index == 0 && spelling.eq_ignore_ascii_case("index.php") {
+            return Err(
+                "begins with /index.php, which is left out of a path before it is compared, \
+                        so it would never match"
+                    .to_owned(),
+            );
+        }
         if matches!(segment, Segment::Name(_)) && segments.contains(&segment) {
             return Err(format!("has {segment} twice"));
         }
@@ -110,6 +155,16 @@ fn segment(text: &str) -> Result<Segment, String> {
     }
     if text == "**" {
         return Ok(Segment::Rest);
+    }
+    if text == "." || text == ".." {
+        return Err(format!(
+            "has a segment {text}, which is resolved before a path is compared, so it would never match"
+        ));
+    }
+    if text.contains('%') {
+        return Err(format!(
+            "has a segment {text} with %, but paths are compared decoded, so it would never match"
+        ));
     }
     if let Some(name) = text
         .strip_prefix('{')
@@ -196,8 +251,53 @@ mod tests {
             ),
             ("/*", "has a segment * that is only partly a pattern"),
             ("/a?b=1", "holds '?', which no path can"),
+            ("/a#b", "holds '#', which no path can"),
+            (
+                "/a/../b",
+                "has a segment .., which is resolved before a path is compared, so it would never match",
+            ),
+            (
+                "/a/.",
+                "has a segment ., which is resolved before a path is compared, so it would never match",
+            ),
+            (
+                "/a%2Fb",
+                "has a segment a%2Fb with %, but paths are compared decoded, so it would never match",
+            ),
+            (
+                "/Index.php/a",
+                "begins with /index.php, which is left out of a path before it is compared, so it would never match",
+            ),
         ] {
             assert_eq!(pattern(text), Err(problem.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn two_patterns_are_the_same_if_they_match_the_same_paths() {
+        let is_same = |one, other| pattern(one).unwrap().is_same(&pattern(other).unwrap());
+        for same in [("/a/{id}", "/a/{x}"), ("/A/b", "/a/B"), ("/a/**", "/a/**")] {
+            assert!(is_same(same.0, same.1), "{same:?}");
+        }
+        for other in ["/a/b", "/a/{id}/b", "/a/{id}/**", "/a/**", "/b/{id}", "/a"] {
+            assert!(!is_same("/a/{id}", other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_made_of_the_last_two_segments() {
+        for (path, name) in [
+            ("/api/v1/intercom/shows", Some("intercom_shows")),
+            ("/api/v1/cameras/shows/", Some("cameras_shows")),
+            ("/shows", Some("shows")),
+            ("/Inter-Com/v1.2", Some("inter_com_v1_2")),
+            ("/", None),
+            ("/a/0123456789012345678901234567890123456789", None),
+        ] {
+            assert_eq!(name_of(path).as_deref(), name, "{path}");
+        }
+        for name in ["", "A", "a b", "ä", "a-b", &"a".repeat(41)] {
+            assert!((NAME.parse)(name).is_err(), "{name}");
         }
     }
 

@@ -30,7 +30,7 @@ impl Config {
         page.key("clients", list(&self.headers.clients));
         page.key("vary", list(&self.headers.vary));
         for each in &self.invalidate {
-            invalidate(&mut page, each);
+            invalidate(&mut page, each, &self.batches);
         }
         page.table("[cache]");
         page.key("max_bytes", quote(size_text(self.cache.max_bytes)));
@@ -75,6 +75,7 @@ fn upstream(page: &mut Page, upstream: &Upstream) {
 fn batch(page: &mut Page, batch: &Batch) {
     page.table("[[batch]]");
     page.key("path", quote(&batch.path));
+    page.key("name", quote(&batch.name));
     page.key("ids", quote(&batch.ids));
     page.key("id", quote(&batch.id));
     page.key("max_ids", batch.max_ids);
@@ -89,7 +90,7 @@ fn batch(page: &mut Page, batch: &Batch) {
     page.key("order", quote(name_of(ORDERS, &batch.order)));
 }
 
-fn invalidate(page: &mut Page, rule: &Invalidate) {
+fn invalidate(page: &mut Page, rule: &Invalidate, batches: &[Batch]) {
     let Scopes { user, item, all } = rule.scope;
     let scopes = [(user, "user"), (item, "item"), (all, "all")];
     let scopes = scopes
@@ -100,6 +101,9 @@ fn invalidate(page: &mut Page, rule: &Invalidate) {
     page.key("methods", list(&rule.methods));
     page.key("path", quote(&rule.path));
     page.key("scope", list(scopes));
+    if let Some(batch) = rule.batch {
+        page.key("batch", quote(&batches[batch.place()].path));
+    }
 }
 
 fn admin(page: &mut Page, admin: &Admin) {
@@ -154,7 +158,7 @@ mod tests {
     use proptest::sample::{select, subsequence};
 
     use super::super::tests::accepted;
-    use super::super::{Check, LogFormat, Order, PathPattern, Segment, UpstreamTls};
+    use super::super::{Check, EndpointId, LogFormat, Order, PathPattern, Segment, UpstreamTls};
     use super::*;
 
     #[test]
@@ -179,6 +183,7 @@ max_fetches = 256
 
 [[batch]]
 path = "/api/v1/intercom/shows"
+name = "intercom_shows"
 ids = "ids"
 id = "id"
 max_ids = 25
@@ -241,7 +246,9 @@ access = true
         );
         (words, ages, rest).prop_map(
             |((ids, id, max_ids), (fresh, stale, more), (absent, jitter, order))| Batch {
+                endpoint: EndpointId::default(),
                 path: String::new(),
+                name: String::new(),
                 ids: format!("x{ids}"),
                 id,
                 max_ids,
@@ -259,8 +266,10 @@ access = true
         let paths = btree_set("/[!\"$-)+->@-z|~]{0,12}", 1..4);
         (paths, prop::collection::vec(any_batch(), 3)).prop_map(|(paths, mut batches)| {
             batches.truncate(paths.len());
-            for (batch, path) in batches.iter_mut().zip(paths) {
+            for (place, (batch, path)) in (0..).zip(batches.iter_mut().zip(paths)) {
+                batch.endpoint = EndpointId::new(place);
                 batch.path = path;
+                batch.name = format!("name_{place}");
             }
             batches
         })
@@ -312,11 +321,12 @@ access = true
 
     fn any_invalidate() -> impl Strategy<Value = Vec<Invalidate>> {
         let methods = subsequence(vec!["POST", "PUT", "PATCH", "DELETE"], 1..=4);
-        let rule = (methods, "[a-z]{1,8}", any::<bool>(), 0..4_u8);
+        let which = (0..4_u8, proptest::option::of(Just(EndpointId::new(0))));
+        let rule = (methods, "[a-z]{1,8}", any::<bool>(), which);
         prop::collection::vec(rule, 0..4).prop_map(|rules| {
             let rules = rules.into_iter().enumerate();
             rules
-                .map(|(index, (methods, literal, rest, scope))| {
+                .map(|(index, (methods, literal, rest, (scope, batch)))| {
                     let mut segments = vec![
                         Segment::Literal(format!("{literal}{index}")),
                         Segment::Name("id".to_owned()),
@@ -330,6 +340,7 @@ access = true
                             item: scope == 2 || scope == 3,
                             all: scope == 0,
                         },
+                        batch: batch.filter(|_| scope >= 2),
                     }
                 })
                 .collect()

@@ -19,6 +19,13 @@ pub struct Key([u8; 32]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId([u8; 32]);
 
+impl UserId {
+    /// A number that is spread evenly over users.
+    pub fn spread(&self) -> u8 {
+        self.0[0]
+    }
+}
+
 /// Makes keys under the secret of this process.
 pub struct KeyMaker {
     users: blake3::Hasher,
@@ -46,7 +53,7 @@ impl KeyMaker {
     }
 
     /// The user who holds `token`.
-    pub(super) fn user(&self, token: &[u8]) -> UserId {
+    pub fn holder(&self, token: &[u8]) -> UserId {
         let mut hasher = self.users.clone();
         hasher.update(token);
         UserId(*hasher.finalize().as_bytes())
@@ -194,7 +201,7 @@ mod tests {
             let form = Form::Query {
                 others: others.as_bytes().to_vec(),
             };
-            let user = self.keys.user(token.as_bytes());
+            let user = self.keys.holder(token.as_bytes());
             self.keys.key(&user, &request, &form, &endpoint)
         }
     }
@@ -246,6 +253,6 @@ mod tests {
     fn a_new_process_makes_other_keys() {
         let one = KeyMaker::new().unwrap();
         let two = KeyMaker::new().unwrap();
-        assert_ne!(one.user(b"ann"), two.user(b"ann"));
+        assert_ne!(one.holder(b"ann"), two.holder(b"ann"));
     }
 }

@@ -10,15 +10,23 @@ use pingora_http::RequestHeader;
 use super::ids::canonical;
 use super::key::{KeyMaker, UserId};
 use super::{bearer, path};
-use crate::config::{Invalidate, PathPattern, Segment};
+use crate::config::{Config, EndpointId, Invalidate, PathPattern, Segment};
+
+/// The `[[invalidate]]` rules, and what they are about.
+pub struct Rules {
+    rules: Vec<Invalidate>,
+    endpoints: Vec<EndpointId>,
+    /// The batch paths, segment by segment.
+    batches: Vec<Vec<String>>,
+}
 
 /// What a write makes wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
     /// All items of the user who writes.
     pub user: bool,
-    /// These items, for everyone.
-    pub items: Vec<u64>,
+    /// These items of these endpoints, for everyone.
+    pub items: Vec<(EndpointId, u64)>,
     /// Everything.
     pub everything: bool,
 }
@@ -46,36 +54,76 @@ pub fn is_write(method: &Method) -> bool {
     !method.is_safe()
 }
 
-/// What a write reaches; nothing if no rule matches.
-pub fn reach(request: &RequestHeader, rules: &[Invalidate]) -> Reach {
-    let mut reach = Reach::default();
-    if !is_write(&request.method) {
-        return reach;
-    }
-    let segments = segments(path(request));
-    for rule in rules {
-        if request.method != Method::POST && !rule.methods.contains(&request.method) {
-            continue;
+impl Rules {
+    /// As configured.
+    pub fn new(config: &Config) -> Self {
+        let batches = config.batches.iter();
+        Self {
+            rules: config.invalidate.clone(),
+            endpoints: batches.clone().map(|batch| batch.endpoint).collect(),
+            batches: batches
+                .map(|batch| segments(batch.path.as_bytes()))
+                .collect(),
         }
-        let Some(item) = matched(&rule.path, &segments) else {
-            continue;
-        };
-        reach.user |= rule.scope.user;
-        reach.everything |= rule.scope.all;
-        if rule.scope.item {
+    }
+
+    /// Every endpoint.
+    pub fn endpoints(&self) -> &[EndpointId] {
+        &self.endpoints
+    }
+
+    /// What a write reaches; nothing if no rule matches.
+    pub fn reach(&self, request: &RequestHeader) -> Reach {
+        let mut reach = Reach::default();
+        if !is_write(&request.method) {
+            return reach;
+        }
+        let segments = segments(path(request));
+        for rule in &self.rules {
+            if !says(&request.method, &rule.methods) {
+                continue;
+            }
+            let Some(item) = matched(&rule.path, &segments) else {
+                continue;
+            };
+            reach.user |= rule.scope.user;
+            reach.everything |= rule.scope.all;
+            if !rule.scope.item {
+                continue;
+            }
             match item {
-                Item::Id(id) => reach.items.push(id),
+                Item::Id(id) => {
+                    let whose = rule.batch.as_slice();
+                    let whose = if whose.is_empty() {
+                        &self.endpoints
+                    } else {
+                        whose
+                    };
+                    reach
+                        .items
+                        .extend(whose.iter().map(|endpoint| (*endpoint, id)));
+                }
+                // `/api/v1/intercom/shows` is the batch itself, and no item of `/api/v1/intercom/{id}`.
+                Item::Unread if self.batches.contains(&segments) => {}
                 // The VMS may read a number into what the edge does not: `180;x`, ` 180`.
                 Item::Unread | Item::Unnamed => reach.everything = true,
             }
         }
+        reach.items.sort_unstable();
+        reach.items.dedup();
+        reach
     }
-    reach
+}
+
+/// Whether a method may stand for one of these: a POST for any, and PHP reads every method in capitals.
+fn says(method: &Method, rules: &[Method]) -> bool {
+    let is = |other: &Method| method.as_str().eq_ignore_ascii_case(other.as_str());
+    is(&Method::POST) || rules.iter().any(is)
 }
 
 /// The user who writes; `None` where readers may disagree on who that is.
 pub fn writer(request: &RequestHeader, keys: &KeyMaker) -> Option<UserId> {
-    bearer(&request.headers).map(|token| keys.user(token))
+    bearer(&request.headers).map(|token| keys.holder(token))
 }
 
 /// The segments of a path as the most generous server reads them.
@@ -124,9 +172,21 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
+    const EVERYTHING: Reach = Reach {
+        user: false,
+        items: Vec::new(),
+        everything: true,
+    };
+
+    fn reached_by(rules: &str, method: &str, target: &str) -> Reach {
+        let text = format!("upstream.servers = [\"127.0.0.1:1\"]\n{rules}");
+        let rules = Rules::new(&Config::parse(&text, "test").unwrap());
+        let request = RequestHeader::build(method, target.as_bytes(), None).unwrap();
+        rules.reach(&request)
+    }
+
     fn reached(method: &str, target: &str) -> Reach {
         const RULES: &str = r#"
-            upstream.servers = ["127.0.0.1:1"]
             [[invalidate]]
             methods = ["PATCH", "DELETE"]
             path = "/api/v1/intercom/{id}"
@@ -135,15 +195,13 @@ mod tests {
             path = "/api/v1/billing/**"
             scope = ["all"]
         "#;
-        let rules = Config::parse(RULES, "test").unwrap().invalidate;
-        let request = RequestHeader::build(method, target.as_bytes(), None).unwrap();
-        reach(&request, &rules)
+        reached_by(RULES, method, target)
     }
 
     fn the_item() -> Reach {
         Reach {
             user: true,
-            items: vec![180],
+            items: vec![(EndpointId::new(0), 180)],
             everything: false,
         }
     }
@@ -201,7 +259,45 @@ mod tests {
     }
 
     #[test]
-    fn a_post_may_mean_any_method() {
-        assert_eq!(reached("POST", "/api/v1/intercom/180"), the_item());
+    fn a_post_may_mean_any_method_and_a_method_may_be_in_small_letters() {
+        for method in ["POST", "post", "patch", "Delete"] {
+            assert_eq!(
+                reached(method, "/api/v1/intercom/180"),
+                the_item(),
+                "{method}"
+            );
+        }
+        assert_eq!(reached("get", "/api/v1/intercom/180"), Reach::default());
+    }
+
+    #[test]
+    fn the_batch_itself_is_no_item() {
+        let reach = reached("POST", "/api/v1//intercom/Shows");
+        assert!(reach.user && reach.items.is_empty() && !reach.everything);
+        assert!(reached("POST", "/api/v1/intercom/other").everything);
+    }
+
+    #[test]
+    fn an_id_is_one_of_the_named_batch_or_of_any() {
+        let reached = |batch: &str, path: &str| {
+            let rules = format!(
+                r#"
+                [[batch]]
+                path = "/a/shows"
+                [[batch]]
+                path = "/b/shows"
+                name = "b"
+                [[invalidate]]
+                path = "/x/{{id}}"
+                scope = ["item"]
+                {batch}
+            "#
+            );
+            reached_by(&rules, "PATCH", path)
+        };
+        let (first, second) = (EndpointId::new(0), EndpointId::new(1));
+        assert_eq!(reached("batch = \"/b/shows\"", "/x/7").items, [(second, 7)]);
+        assert_eq!(reached("", "/x/7").items, [(first, 7), (second, 7)]);
+        assert_eq!(reached("batch = \"/b/shows\"", "/x/7x"), EVERYTHING);
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod deaf;
 pub(crate) mod edge;
 pub(crate) mod log;
+pub(crate) mod reach;
 pub(crate) mod scrape;
 pub(crate) mod scripted;
 pub(crate) mod wire;

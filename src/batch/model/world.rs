@@ -18,9 +18,10 @@ use super::tasks::Tasks;
 use super::vms::{FETCH_TIMEOUT, Failure, Vms};
 use crate::cache::clock::{Clock, Hand};
 use crate::cache::freshness::Windows;
-use crate::cache::marks::Marks;
+use crate::cache::marks::{Marks, Strength};
 use crate::cache::store::Store;
 use crate::config::Config;
+use crate::ops::metrics::Metrics;
 use crate::origin::collapse::Flights;
 use crate::origin::forward::Peer;
 use crate::request::key::{KeyMaker, UserId};
@@ -107,7 +108,7 @@ impl World {
             }),
             origin: Box::new(Arc::clone(&vms)),
             clock,
-            metrics: Arc::default(),
+            metrics: Arc::new(Metrics::new(&CONFIG.batches)),
             host: None,
         });
         let keys = Arc::new(KeyMaker::new().expect("the system has randomness"));
@@ -213,7 +214,7 @@ impl World {
             }
             Action::PassThrough(user) => {
                 if !self.vms.history.lock().unwrap().is_good(user) {
-                    self.filler.end_user(self.user(user));
+                    self.invalidator.refused(&phone(user, 0));
                     self.mark_now(Scope::User(user), false);
                 }
             }
@@ -325,11 +326,15 @@ impl World {
 
     fn purge(&mut self, scope: Scope, is_soft: bool) {
         let now = self.filler.clock.now();
+        let strength = match is_soft {
+            true => Strength::Soft,
+            false => Strength::Hard,
+        };
+        let marks = &self.filler.marks;
         match scope {
-            _ if is_soft => return,
-            Scope::User(user) => self.filler.mark_user(self.user(user), now),
-            Scope::Item(id) => self.filler.mark_item(id, now),
-            Scope::All => self.filler.mark_everything(now),
+            Scope::User(user) => marks.user(strength, self.user(user), now),
+            Scope::Item(id) => marks.item(strength, self.endpoint.config.endpoint, id, now),
+            Scope::All => marks.everything(strength, now),
         }
         self.mark_now(scope, is_soft);
     }
@@ -485,6 +490,5 @@ fn chosen<T>(from: impl Iterator<Item = T>, nth: u8) -> Option<T> {
 }
 
 fn invalidator(filler: &Arc<Filler>, keys: &Arc<KeyMaker>) -> Invalidator {
-    let rules = CONFIG.invalidate.clone();
-    Invalidator::new(Arc::clone(filler), Arc::clone(keys), rules)
+    Invalidator::new(Arc::clone(filler), Arc::clone(keys), &CONFIG)
 }

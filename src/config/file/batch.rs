@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use super::super::Batch;
 use super::super::names::ORDERS;
-use super::super::route::{ID, IDS, PATH};
+use super::super::route::{self, ID, IDS, NAME, PATH};
 use super::super::section::Section;
 use super::super::units::duration_text;
+use super::super::{Batch, EndpointId};
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// Each has metrics of its own, and a write may reach the items of all.
+const MAX_BATCHES: u8 = 16;
 
 /// All `[[batch]]` tables; the default one if there is none.
 pub(super) fn batches(top: &mut Section<'_>) -> Option<Vec<Batch>> {
@@ -16,12 +18,36 @@ pub(super) fn batches(top: &mut Section<'_>) -> Option<Vec<Batch>> {
     if sections.is_empty() {
         return Some(vec![Batch::default()]);
     }
+    if sections.len() > usize::from(MAX_BATCHES) {
+        let problem = format!("there are {} tables", sections.len());
+        return top.refuse(
+            "batch",
+            problem,
+            format!("at most {MAX_BATCHES} [[batch]] tables"),
+        );
+    }
     let mut batches = Vec::with_capacity(sections.len());
-    let mut paths: Vec<Option<String>> = Vec::with_capacity(sections.len());
-    for mut section in sections {
+    let mut taken = Taken::default();
+    for (endpoint, mut section) in (0..).map(EndpointId::new).zip(sections) {
+        let path = taken.path(&mut section);
+        let name = taken.name(&mut section, path.as_deref());
+        batches.push(batch(section, endpoint, path, name));
+    }
+    batches.into_iter().collect()
+}
+
+/// Paths and names of the tables before, each in its place.
+#[derive(Default)]
+struct Taken {
+    paths: Vec<Option<String>>,
+    names: Vec<Option<String>>,
+}
+
+impl Taken {
+    fn path(&mut self, section: &mut Section<'_>) -> Option<String> {
         let path = section.required_text("path", &PATH);
         if path.is_some()
-            && let Some(first) = paths.iter().position(|other| *other == path)
+            && let Some(first) = self.paths.iter().position(|other| *other == path)
         {
             section.fault(
                 "path",
@@ -29,14 +55,58 @@ pub(super) fn batches(top: &mut Section<'_>) -> Option<Vec<Batch>> {
                 "each path in one [[batch]] only",
             );
         }
-        paths.push(path.clone());
-        batches.push(batch(section, path));
+        self.paths.push(path.clone());
+        path
     }
-    batches.into_iter().collect()
+
+    /// The name given, or the one made of the path.
+    fn name(&mut self, section: &mut Section<'_>, path: Option<&str>) -> Option<String> {
+        let given = section.optional_text("name", &NAME);
+        let name = given.and_then(|given| match (given, path.map(route::name_of)) {
+            (Some(name), _) | (None, Some(Some(name))) => Some(name),
+            (None, Some(None)) => {
+                section.refuse("name", "cannot be made of the path", NAME.allowed)
+            }
+            (None, None) => None,
+        });
+        let is_repeated = path.is_some_and(|path| {
+            self.paths
+                .iter()
+                .flatten()
+                .filter(|other| *other == path)
+                .count()
+                > 1
+        });
+        if let Some(name) = &name
+            && let Some(first) = self
+                .names
+                .iter()
+                .position(|other| other.as_ref() == Some(name))
+            && !is_repeated
+        {
+            let made = if section.given("name") {
+                ""
+            } else {
+                ", made of the path,"
+            };
+            section.fault(
+                "name",
+                format!("{name}{made} is the name of batch[{first}] too"),
+                "a name of its own for each [[batch]]",
+            );
+        }
+        self.names.push(name.clone());
+        name
+    }
 }
 
-/// One table; its `path` has been read.
-fn batch(mut section: Section<'_>, path: Option<String>) -> Option<Batch> {
+/// One table; its `path` and `name` have been read.
+fn batch(
+    mut section: Section<'_>,
+    endpoint: EndpointId,
+    path: Option<String>,
+    name: Option<String>,
+) -> Option<Batch> {
     let default = Batch::default();
     let ids = section.text("ids", default.ids, &IDS);
     let id = section.text("id", default.id, &ID);
@@ -73,6 +143,8 @@ fn batch(mut section: Section<'_>, path: Option<String>) -> Option<Batch> {
     }
     section.finish();
     Some(Batch {
+        endpoint,
+        name: name?,
         path: path?,
         ids: ids?,
         id: id?,
@@ -139,6 +211,45 @@ mod tests {
         assert_eq!(
             refused("[[batch]]\npath = \"/a\"\n[[batch]]\npath = \"/b\"\n[[batch]]\npath = \"/a\""),
             "edge.toml:6: batch[2].path: is the path of batch[0] too; allowed: each path in one [[batch]] only"
+        );
+    }
+
+    #[test]
+    fn a_name_belongs_to_one_batch_and_is_made_of_the_path_unless_it_is_given() {
+        assert_eq!(
+            refused(
+                "[[batch]]\npath = \"/v1/a/shows\"\n[[batch]]\npath = \"/v2/a/shows\"\n\
+                 [[batch]]\npath = \"/c\"\nname = \"a_shows\""
+            ),
+            "edge.toml:3: batch[1].name: a_shows, made of the path, is the name of batch[0] too; \
+             allowed: a name of its own for each [[batch]]\n\
+             edge.toml:7: batch[2].name: a_shows is the name of batch[0] too; \
+             allowed: a name of its own for each [[batch]]"
+        );
+        assert_eq!(
+            refused("[[batch]]\npath = \"/\"\n[[batch]]\npath = \"/a\"\nname = \"A b\""),
+            "edge.toml:1: batch[0].name: cannot be made of the path; \
+             allowed: 1 to 40 lower-case letters, digits and _, such as intercom_shows\n\
+             edge.toml:5: batch[1].name: \"A b\" is no name; \
+             allowed: 1 to 40 lower-case letters, digits and _, such as intercom_shows"
+        );
+        let two = "[[batch]]\npath = \"/v1/a/shows\"\n[[batch]]\npath = \"/v2/a/shows\"\nname = \"second\"";
+        let batches = accepted(two).batches;
+        let names: Vec<_> = batches.iter().map(|batch| &*batch.name).collect();
+        let places: Vec<_> = batches.iter().map(|batch| batch.endpoint.place()).collect();
+        assert_eq!((names, places), (vec!["a_shows", "second"], vec![0, 1]));
+    }
+
+    #[test]
+    fn tables_are_not_too_many() {
+        let tables = |count| -> String {
+            let table = |n| format!("[[batch]]\npath = \"/{n}\"\n");
+            (0..count).map(table).collect()
+        };
+        assert_eq!(accepted(&tables(16)).batches.len(), 16);
+        assert_eq!(
+            refused(&tables(17)),
+            "edge.toml:1: batch: there are 17 tables; allowed: at most 16 [[batch]] tables"
         );
     }
 

@@ -2,9 +2,9 @@
 
 use http::Method;
 
-use super::super::route::PATTERN;
+use super::super::route::{PATH, PATTERN};
 use super::super::section::{Kind, Section};
-use super::super::{Invalidate, PathPattern, Scopes};
+use super::super::{Batch, EndpointId, Invalidate, PathPattern, Scopes};
 
 const METHODS: [Method; 4] = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
@@ -37,27 +37,41 @@ const SCOPE: Kind<Scope> = Kind {
     },
 };
 
-/// All `[[invalidate]]` tables.
-pub(super) fn rules(top: &mut Section<'_>) -> Option<Vec<Invalidate>> {
+/// All `[[invalidate]]` tables; `batches` are the `[[batch]]` tables, if they have no fault.
+pub(super) fn rules(top: &mut Section<'_>, batches: Option<&[Batch]>) -> Option<Vec<Invalidate>> {
     let mut rules: Vec<Option<Invalidate>> = Vec::new();
     for section in top.sections("invalidate")? {
-        let rule = rule(section, &rules);
+        let rule = rule(section, &rules, batches);
         rules.push(rule);
     }
     rules.into_iter().collect()
 }
 
-fn rule(mut section: Section<'_>, earlier: &[Option<Invalidate>]) -> Option<Invalidate> {
+fn rule(
+    mut section: Section<'_>,
+    earlier: &[Option<Invalidate>],
+    batches: Option<&[Batch]>,
+) -> Option<Invalidate> {
     let methods = section.filled_list("methods", METHODS.to_vec(), &METHOD);
     let path = section.required_text("path", &PATTERN);
     let scopes = section.required_list("scope", &SCOPE);
     let scope = scopes.and_then(|scopes| scope(&section, &scopes, path.as_ref()));
+    let batch = section
+        .optional_text("batch", &PATH)
+        .and_then(|batch| match batch {
+            Some(batch) => whose(&section, &batch, scope, batches).map(Some),
+            None => Some(None),
+        });
     if let (Some(methods), Some(path)) = (&methods, &path)
-        && let Some((first, method)) = repeated(methods, path, earlier)
+        && let Some((first, method, other)) = repeated(methods, path, earlier)
     {
+        let same = match path == other {
+            true => String::new(),
+            false => format!(" as {other}, which matches the same paths"),
+        };
         section.fault(
             "path",
-            format!("{method} {path} is in invalidate[{first}] already"),
+            format!("{method} {path} is in invalidate[{first}] already{same}"),
             "each method and path in one [[invalidate]] only",
         );
     }
@@ -66,7 +80,32 @@ fn rule(mut section: Section<'_>, earlier: &[Option<Invalidate>]) -> Option<Inva
         methods: methods?,
         path: path?,
         scope: scope?,
+        batch: batch?,
     })
+}
+
+/// The endpoint whose path `batch` is.
+fn whose(
+    section: &Section<'_>,
+    batch: &str,
+    scope: Option<Scopes>,
+    batches: Option<&[Batch]>,
+) -> Option<EndpointId> {
+    if !scope?.item {
+        return section.refuse(
+            "batch",
+            "says whose ids {id} is one of, and the scope is not item",
+            "only together with item in scope",
+        );
+    }
+    match batches?.iter().find(|known| known.path == batch) {
+        Some(known) => Some(known.endpoint),
+        None => {
+            let paths: Vec<_> = batches?.iter().map(|batch| &*batch.path).collect();
+            let problem = format!("{batch:?} is the path of no [[batch]]");
+            section.refuse("batch", problem, paths.join(", "))
+        }
+    }
 }
 
 fn scope(section: &Section<'_>, scopes: &[Scope], path: Option<&PathPattern>) -> Option<Scopes> {
@@ -92,18 +131,18 @@ fn scope(section: &Section<'_>, scopes: &[Scope], path: Option<&PathPattern>) ->
     })
 }
 
-/// The first earlier rule for the same path and one of the same methods.
-fn repeated<'m>(
+/// The first earlier rule for the same paths and one of the same methods.
+fn repeated<'m, 'e>(
     methods: &'m [Method],
     path: &PathPattern,
-    earlier: &[Option<Invalidate>],
-) -> Option<(usize, &'m Method)> {
+    earlier: &'e [Option<Invalidate>],
+) -> Option<(usize, &'m Method, &'e PathPattern)> {
     earlier.iter().enumerate().find_map(|(index, rule)| {
-        let rule = rule.as_ref().filter(|rule| rule.path == *path)?;
+        let rule = rule.as_ref().filter(|rule| rule.path.is_same(path))?;
         let method = methods
             .iter()
             .find(|method| rule.methods.contains(method))?;
-        Some((index, method))
+        Some((index, method, &rule.path))
     })
 }
 
@@ -191,6 +230,45 @@ mod tests {
             ),
             "edge.toml:7: invalidate[1].path: PUT /a is in invalidate[0] already; \
              allowed: each method and path in one [[invalidate]] only"
+        );
+    }
+
+    #[test]
+    fn patterns_that_match_the_same_paths_have_one_rule() {
+        let two = |first: &str, second: &str| {
+            refused(&format!(
+                "[[invalidate]]\npath = \"{first}\"\nscope = [\"user\"]\n\
+                 [[invalidate]]\npath = \"{second}\"\nscope = [\"all\"]"
+            ))
+        };
+        assert_eq!(
+            two("/a/{id}", "/A/{camera}"),
+            "edge.toml:5: invalidate[1].path: POST /A/{camera} is in invalidate[0] already as /a/{id}, which matches \
+             the same paths; allowed: each method and path in one [[invalidate]] only"
+        );
+        let overlapping = "[[invalidate]]\npath = \"/a/**\"\nscope = [\"all\"]\n\
+                           [[invalidate]]\npath = \"/a/{id}\"\nscope = [\"user\"]";
+        assert_eq!(accepted(overlapping).invalidate.len(), 2, "they add up");
+    }
+
+    #[test]
+    fn the_ids_of_a_rule_belong_to_a_batch_that_is_there() {
+        let rule = |scope: &str, batch: &str| {
+            format!(
+                "[[batch]]\npath = \"/a\"\n[[batch]]\npath = \"/b\"\n\
+                 [[invalidate]]\npath = \"/x/{{id}}\"\nscope = [{scope}]\nbatch = \"{batch}\""
+            )
+        };
+        let accepted = accepted(&rule("\"item\"", "/b")).invalidate.remove(0);
+        assert_eq!(accepted.batch, Some(EndpointId::new(1)));
+        assert_eq!(
+            refused(&rule("\"item\", \"user\"", "/c")),
+            "edge.toml:8: invalidate[0].batch: \"/c\" is the path of no [[batch]]; allowed: /a, /b"
+        );
+        assert_eq!(
+            refused(&rule("\"user\"", "/a")),
+            "edge.toml:8: invalidate[0].batch: says whose ids {id} is one of, and the scope is not item; \
+             allowed: only together with item in scope"
         );
     }
 }
