@@ -372,7 +372,7 @@ fn relay(filled: Filled, status: CacheStatus) -> Outcome {
 fn failed(error: &FetchError, status: CacheStatus) -> Outcome {
     let error = match error {
         FetchError::TooLarge => return Outcome::PassThrough(Bypass::TooLarge),
-        FetchError::Busy(_) => EdgeError::Busy,
+        FetchError::Open | FetchError::Busy(_) => EdgeError::Busy,
         FetchError::Timeout(_) => EdgeError::GatewayTimeout,
         FetchError::Connect(..) | FetchError::Broken(_) => EdgeError::BadGateway,
         FetchError::Panicked => EdgeError::Internal,

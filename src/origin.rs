@@ -1,7 +1,12 @@
 //! Asking the VMS: which server, with which header, and what to make of its answer.
 
 pub mod answer;
+pub mod breaker;
+pub mod exchange;
 pub mod fetch;
 pub mod forward;
+pub mod health;
+pub mod resolve;
+pub mod server;
 pub mod servers;
 pub mod trust;

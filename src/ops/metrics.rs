@@ -1,5 +1,8 @@
 //! Every metric, with its meaning. Labels are closed sets: no path, no user, no id.
 
+mod servers;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{
@@ -10,8 +13,11 @@ use prometheus::{
 use crate::cache::store::Usage;
 use crate::origin::answer::Unfit;
 use crate::origin::fetch::FetchError;
+use crate::origin::server::ServerState;
+use crate::origin::servers::Servers;
 use crate::reply::cache_status::BatchResult;
 use crate::request::decline::Bypass;
+use servers::ServerStates;
 
 /// A closed set of label values.
 pub trait Label: Copy + 'static {
@@ -75,6 +81,8 @@ label! {
         Broken = "broken",
         /// No permit in time.
         Busy = "busy",
+        /// Not sent: the VMS is left alone, its breaker is open.
+        Open = "open",
         /// Larger than the edge holds.
         TooLarge = "too_large",
     }
@@ -119,11 +127,13 @@ macro_rules! label_of {
 
 label_of!(BatchResult as "result");
 label_of!(Bypass as "reason");
+label_of!(ServerState as "state");
 
 impl FetchOutcome {
     /// Of a fetch without answer.
     pub fn of_error(error: &FetchError) -> Self {
         match error {
+            FetchError::Open => Self::Open,
             FetchError::Busy(_) => Self::Busy,
             FetchError::Connect(..) => Self::Connect,
             FetchError::Timeout(_) => Self::Timeout,
@@ -313,6 +323,12 @@ impl Metrics {
     /// Counts a finished request.
     pub fn request(&self, kind: RequestKind, took: Duration) {
         self.request_seconds[kind.place()].observe(took.as_secs_f64());
+    }
+
+    /// Shows how `servers` stand at each reading.
+    pub fn watch(&self, servers: &Arc<Servers>) {
+        let states = ServerStates::of(Arc::clone(servers));
+        self.registry.register(Box::new(states)).expect(VALID);
     }
 
     /// Requests being answered now.
