@@ -232,3 +232,68 @@ impl Drop for Turn {
         self.settle(self.unsettled, &"no complete answer in time");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The log of what is done, without its times.
+    fn log_of(act: impl FnOnce()) -> Vec<String> {
+        let written = tempfile::NamedTempFile::new().unwrap();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(Arc::new(written.reopen().unwrap()))
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .finish();
+        tracing::subscriber::with_default(subscriber, act);
+        let text = std::fs::read_to_string(written.path()).unwrap();
+        text.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    #[test]
+    fn each_change_is_one_line_with_the_address_and_the_reason() {
+        let text = "upstream.servers = [\"10.0.0.1:80\"]\n\
+                    upstream.breaker = { failures = 2, probes = 1 }\n\
+                    upstream.health = { unhealthy = 2, healthy = 1 }";
+        let upstream = config::Config::parse(text, "test").unwrap().upstream;
+        let at = Resolved {
+            address: "10.0.0.1:80".parse().unwrap(),
+            tls_name: "10.0.0.1".into(),
+            configured: 0,
+        };
+        let (clock, hand) = Clock::manual();
+        let server = Server::new(at, &upstream, &clock);
+        let fetch = || server.admit(Traffic::Fetch);
+        let log = log_of(|| {
+            fetch().unwrap().failed(&"status 503");
+            fetch().unwrap().failed(&"status 502");
+            assert!(fetch().is_none() && fetch().is_none());
+            hand.advance(Duration::from_secs(1));
+            drop(fetch().unwrap());
+            hand.advance(Duration::from_secs(1));
+            for _ in 0..3 {
+                fetch().unwrap().succeeded();
+            }
+            for result in [Err("status 500"), Err("no complete answer"), Ok(())] {
+                server.checked(result);
+                server.checked(result);
+            }
+        });
+        let of = "server=10.0.0.1:80";
+        assert_eq!(
+            log,
+            [
+                format!("WARN breaker {of} state=\"open\" why=status 502"),
+                format!("INFO breaker {of} state=\"half_open\" why=its pause is over"),
+                format!("WARN breaker {of} state=\"open\" why=no complete answer in time"),
+                format!("INFO breaker {of} state=\"half_open\" why=its pause is over"),
+                format!("INFO breaker {of} state=\"closed\" why=its probes were answered"),
+                format!("WARN unhealthy {of} why=status 500"),
+                format!("INFO healthy again {of}"),
+            ]
+        );
+    }
+}

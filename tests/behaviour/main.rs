@@ -7,18 +7,21 @@
 
 mod ageing;
 mod answers;
+mod breaker;
 mod checks;
 mod clients;
 mod counted;
 mod failing;
 mod fetching;
 mod framing;
+mod health;
 mod logging;
 mod malformed;
 mod model;
 mod operators;
 mod passing;
 mod process;
+mod repeating;
 mod shutdown;
 mod stored;
 mod streaming;
