@@ -295,23 +295,37 @@ async fn of_what_passes_through_only_trouble_with_the_connection_is_a_failure() 
 }
 
 #[tokio::test]
-async fn an_error_that_passes_through_neither_opens_a_breaker_nor_takes_failures_back() {
-    let vms = obedient().await;
-    let settings = "upstream.breaker.failures = 3";
-    let edge = TestEdge::with(&[vms.address.to_string()], settings);
-    let get = async |path: &str| Client::connect(edge.address).await.get(path).await.status;
-    for answer in [500, 200] {
-        // Said twice, and so two failures.
-        assert_eq!(get("/cut").await, 502);
-        assert_eq!(get(&format!("/{answer}")).await, answer);
-        assert_is(&edge, "closed").await;
-        if answer == 200 {
-            assert_eq!(get("/cut").await, 502);
-            assert_is(&edge, "closed").await;
-        } else {
-            assert_eq!(get("/200").await, 200);
+async fn of_what_passes_through_an_error_takes_no_failures_back_and_anything_else_does() {
+    for (status, state) in [(500, "open"), (200, "closed"), (404, "closed")] {
+        let vms = obedient().await;
+        let edge = TestEdge::with(&[vms.address.to_string()], "upstream.breaker.failures = 3");
+        // Said twice, and so two failures; the first of the others is one too many.
+        for path in ["/cut".to_owned(), format!("/{status}"), "/cut".to_owned()] {
+            let answer = Client::connect(edge.address).await.get(&path).await;
+            let expected = if path == "/cut" { 502 } else { status };
+            assert_eq!(answer.status, expected);
         }
+        assert_is(&edge, state).await;
     }
+}
+
+#[tokio::test]
+async fn a_pooled_connection_that_was_closed_for_its_age_is_no_failure() {
+    let item = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n[{\"id\":1}]";
+    let vms = Scripted::start(move |mut connection: Connection| async move {
+        // Each connection is good for one request, and does not say so.
+        if connection.request().await.is_some() {
+            connection.wire.send(item).await;
+            connection.request().await;
+        }
+    })
+    .await;
+    let edge = TestEdge::with(&[vms.address.to_string()], FRAGILE);
+    for user in 1..=4 {
+        send(edge.address, batch(user)).await.gets([1]);
+        assert_is(&edge, "closed").await;
+    }
+    assert_eq!((vms.requests().len(), vms.connections()), (7, 4));
 }
 
 #[tokio::test]

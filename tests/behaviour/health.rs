@@ -54,7 +54,7 @@ async fn told(status: &Arc<AtomicU16>) -> Scripted {
 async fn a_check_is_a_small_request_on_a_connection_of_its_own() {
     let vms = told(&Arc::new(AtomicU16::new(200))).await;
     let address = vms.address.to_string();
-    let (_, checker) = checked(&[address.clone()], "").await;
+    let (_, checker) = checked(std::slice::from_ref(&address), "").await;
     checker.round().await;
     checker.round().await;
     assert_eq!((vms.requests().len(), vms.connections()), (2, 2));
