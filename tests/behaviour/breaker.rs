@@ -81,7 +81,7 @@ async fn a_redeploy_is_not_seen_by_widgets_and_the_vms_is_not_stampeded_when_it_
     assert_eq!(told(), before);
     world.advance(1);
     let mut asking = ask_at_once(&widgets);
-    hold.arrived(3).await;
+    soon("three probes", hold.arrived(3)).await;
     answered(&mut asking, 5).await;
     assert_eq!(told().0, before.0 + 3);
     assert_is(&world.edge, "half_open").await;
@@ -98,7 +98,7 @@ async fn a_redeploy_is_not_seen_by_widgets_and_the_vms_is_not_stampeded_when_it_
     for probed in [3, 6] {
         let hold = world.vms.hold();
         let mut asking = ask_at_once(&widgets);
-        hold.arrived(3).await;
+        soon("three probes", hold.arrived(3)).await;
         answered(&mut asking, 5).await;
         assert_eq!(told().0, before.0 + 3 + probed);
         assert_is(&world.edge, "half_open").await;
@@ -216,6 +216,19 @@ async fn no_connection_and_no_http_are_failures() {
         assert_is(&edge, "open").await;
     }
     assert_eq!(garbled.connections(), 1);
+}
+
+#[tokio::test]
+async fn what_passes_through_and_finds_no_connection_is_a_failure() {
+    for method in ["GET", "POST"] {
+        let down = Refusing::new();
+        let edge = TestEdge::with(&[down.address.to_string()], FRAGILE);
+        let mut client = Client::connect(edge.address).await;
+        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        client.send(request).await;
+        assert_eq!(client.response().await.status, 502);
+        assert_is(&edge, "open").await;
+    }
 }
 
 #[tokio::test]

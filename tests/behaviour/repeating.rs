@@ -6,6 +6,7 @@ use http_body_util::Full;
 use crate::support::client::Client;
 use crate::support::deaf::Refusing;
 use crate::support::edge::TestEdge;
+use crate::support::scrape::Scrape;
 use crate::support::scripted::{Connection, Scripted};
 use crate::support::world::{Answer, SHOWS, send};
 
@@ -13,8 +14,8 @@ const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 const ITEM: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n[{\"id\":1}]";
 const EARLY: &str = "HTTP/1.1 103 Early Hints\r\n\r\n";
-const SETTINGS: &str = "upstream.health.check = \"never\"\nupstream.connect_timeout = \"50ms\"\n\
-                        upstream.idle_timeout = \"200ms\"\nupstream.fetch_timeout = \"200ms\"\n";
+/// Only what clients ask for is said at all.
+const UNCHECKED: &str = "upstream.health.check = \"never\"\n";
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +61,7 @@ async fn sending_once(bytes: &'static str, end: End, answer: &'static str) -> Sc
 
 fn edge(servers: &[&Scripted]) -> TestEdge {
     let servers: Vec<String> = servers.iter().map(|vms| vms.address.to_string()).collect();
-    TestEdge::with(&servers, SETTINGS)
+    TestEdge::with(&servers, UNCHECKED)
 }
 
 /// What a client gets for one request without a body that passes through.
@@ -156,23 +157,33 @@ async fn nothing_is_said_twice_once_something_was_heard() {
     let cut = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[";
     for bytes in [EARLY, cut, "hello\r\n\r\n"] {
         let vms = sending(bytes, End::Close).await;
-        passes(&edge(&[&vms]), "GET").await;
+        passes(&self::edge(&[&vms]), "GET").await;
+        assert_eq!(vms.requests().len(), 1, "{bytes}");
+
+        // A client who is shown no interim answers.
+        let vms = sending(bytes, End::Close).await;
+        let edge = self::edge(&[&vms]);
+        let mut client = Client::connect(edge.address).await;
+        client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n").await;
+        client.wire.rest().await;
         assert_eq!(vms.requests().len(), 1, "{bytes}");
 
         let vms = sending(bytes, End::Close).await;
-        fetches(&edge(&[&vms])).await.status(502);
+        fetches(&self::edge(&[&vms])).await.status(502);
         assert_eq!(vms.requests().len(), 1, "{bytes}");
     }
 }
 
 #[tokio::test]
 async fn a_timeout_is_not_repeated() {
+    let impatient = "upstream.connect_timeout = \"100ms\"\nupstream.idle_timeout = \"100ms\"\n\
+                     upstream.fetch_timeout = \"100ms\"\n";
     let vms = sending("", End::Hang).await;
-    assert_eq!(passes(&edge(&[&vms]), "GET").await, 504);
+    let edge = TestEdge::with(&[vms.address.to_string()], impatient);
+    assert_eq!(passes(&edge, "GET").await, 504);
     assert_eq!(vms.requests().len(), 1);
-    let vms = sending("", End::Hang).await;
-    fetches(&edge(&[&vms])).await.status(504);
-    assert_eq!(vms.requests().len(), 1);
+    fetches(&edge).await.status(504);
+    assert_eq!(vms.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -182,18 +193,31 @@ async fn what_could_not_be_sent_goes_to_the_next_server_whatever_it_is() {
         let up = Scripted::answering(EMPTY).await;
         let servers = [down[0].address, down[1].address, up.address].map(|a| a.to_string());
         assert_eq!(
-            passes(&TestEdge::with(&servers, SETTINGS), method).await,
+            passes(&TestEdge::with(&servers, UNCHECKED), method).await,
             200
         );
         assert_eq!(up.requests().len(), 1);
     }
     let up = Scripted::answering(ITEM).await;
     let servers = [down[0].address, down[1].address, up.address].map(|a| a.to_string());
-    fetches(&TestEdge::with(&servers, SETTINGS)).await.gets([1]);
+    fetches(&TestEdge::with(&servers, UNCHECKED))
+        .await
+        .gets([1]);
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_is_tried_once_for_each_request() {
+    let down = [Refusing::new(), Refusing::new()];
     let servers = [down[0].address, down[1].address].map(|a| a.to_string());
-    let edge = TestEdge::with(&servers, SETTINGS);
+    let settings = format!("{UNCHECKED}upstream.breaker.failures = 3");
+    let edge = TestEdge::with(&servers, &settings);
+    // One failure of each of the two, twice.
     fetches(&edge).await.status(502);
     assert_eq!(passes(&edge, "POST").await, 502);
+    let closed = "vms_edge_upstream_servers{state=\"closed\"}";
+    assert_eq!(Scrape::of(edge.admin).await.value(closed), 2.0);
+    fetches(&edge).await.status(502);
+    assert_eq!(Scrape::of(edge.admin).await.value(closed), 0.0);
 }
 
 #[tokio::test]
