@@ -20,14 +20,16 @@ use crate::cache::clock::Clock;
 use crate::cache::freshness::Windows;
 use crate::cache::marks::Marks;
 use crate::cache::store::Store;
-use crate::config::Config;
+use crate::config::{Config, HealthCheck};
 use crate::edge::EdgeProxy;
 use crate::edge::workers::Workers;
 use crate::ops::admin::{self, Admin};
 use crate::ops::metrics::Metrics;
 use crate::origin::collapse::Flights;
 use crate::origin::fetch::Fetcher;
-use crate::origin::servers::{RESOLVE_EVERY, Servers, SystemResolver, Unresolvable};
+use crate::origin::health::{self, Checker};
+use crate::origin::resolve::{RESOLVE_EVERY, SystemResolver, Unresolvable};
+use crate::origin::servers::Servers;
 use crate::origin::trust::{self, Untrusted};
 use crate::request::key::KeyMaker;
 
@@ -71,7 +73,7 @@ pub struct Edge {
     listeners: Vec<std::net::TcpListener>,
     admin: std::net::TcpListener,
     servers: Servers,
-    /// Runs what is not a request: the admin listener, and resolving names.
+    /// Runs what is not a request: the admin listener, resolving names, health checks.
     background: Runtime,
 }
 
@@ -102,7 +104,8 @@ impl Edge {
         let authorities = trust::authorities(&config.upstream)?;
         let (servers, listeners, admin) = background.block_on(async {
             let resolver = Box::new(SystemResolver);
-            let servers = Servers::resolve(&config.upstream, authorities, resolver).await?;
+            let upstream = &config.upstream;
+            let servers = Servers::resolve(upstream, authorities, resolver, clock.clone()).await?;
             let listen = |address: &SocketAddr| listen("server.listen", *address);
             let listeners = config.server.listen.iter().map(listen);
             let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
@@ -131,14 +134,15 @@ impl Edge {
         let addresses = self.listeners.iter().map(bound_address).collect();
         let admin_address = bound_address(&self.admin);
         let ready = Arc::new(AtomicBool::new(true));
+        let servers = Arc::new(self.servers);
         let metrics = Arc::new(Metrics::new(&config.batches));
+        metrics.watch(&servers);
         let longest = config
             .batches
             .iter()
             .map(|batch| Windows::new(batch).longest())
             .max()
             .unwrap_or_default();
-        let servers = Arc::new(self.servers);
         let fetcher = Fetcher::new(&config.upstream, Arc::clone(&servers), self.clock.clone());
         let filler = Arc::new(Filler {
             store: Store::new(config.cache.max_bytes, longest),
@@ -152,6 +156,11 @@ impl Edge {
         });
 
         self.background.spawn(keep_resolved(Arc::clone(&servers)));
+        if config.upstream.health.check != HealthCheck::Never {
+            let checker = Checker::new(&config.upstream, Arc::clone(&servers));
+            self.background
+                .spawn(health::keep_checked(Arc::new(checker)));
+        }
         let counted = Arc::clone(&filler);
         let router = admin::router(Admin {
             metrics,

@@ -95,6 +95,49 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// The edge's own fetches in flight, 1 to 65536; more wait. Default 256.
     pub max_fetches: usize,
+    /// `[upstream.breaker]`: when a server that fails is left alone.
+    pub breaker: Breaker,
+    /// `[upstream.health]`: how servers are looked after while nobody asks them.
+    pub health: Health,
+}
+
+/// `[upstream.breaker]`: when a server that fails is left alone, and how it is asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// Failures in a row after which a server is left alone, 0 to 1000; 0: it never is. Default 5.
+    pub failures: usize,
+    /// How long it is left alone before it is probed, 10ms to 1m. Default 1s.
+    pub pause: Duration,
+    /// Fetches at once while it is probed, 1 to 100. Default 3.
+    pub probes: usize,
+}
+
+/// `[upstream.health]`: requests of the edge's own that find out which servers are well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Default auto.
+    pub check: HealthCheck,
+    /// What is asked for: an absolute path. Default `/api/v1/static/basic`.
+    pub path: String,
+    /// Time from one round to the next, 100ms to 1h. Default 5s.
+    pub interval: Duration,
+    /// Longest wait for a complete answer, 10ms to 1m. Default 2s.
+    pub timeout: Duration,
+    /// Failures in a row after which a server is passed over, 1 to 100. Default 3.
+    pub unhealthy: usize,
+    /// Passes in a row after which it is asked again, 1 to 100. Default 2.
+    pub healthy: usize,
+}
+
+/// Whether servers are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthCheck {
+    /// While there is more than one address, so that another can be asked instead.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// Where one VMS server is reached: `host:port`.

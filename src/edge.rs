@@ -5,6 +5,7 @@
 //! writes its access line.
 
 mod access;
+mod attempts;
 mod client;
 pub mod workers;
 
@@ -14,16 +15,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use http::{Method, StatusCode, Version, header};
+use http::{StatusCode, Version, header};
 use ipnet::IpNet;
 use pingora_core::protocols::Digest;
-use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use prometheus::IntGauge;
 
+use self::attempts::{Attempts, is_read};
 use crate::batch::fill::Filler;
 use crate::batch::invalidate::Invalidator;
 use crate::batch::{Asked, BatchEndpoint, Outcome, Reply};
@@ -64,14 +65,11 @@ pub struct RequestContext {
     /// When the VMS was asked, and how long until its header came.
     asked_upstream: Option<Instant>,
     upstream: Option<Duration>,
-    /// The server of the VMS that was asked last.
-    server: Option<SocketAddr>,
+    attempts: Attempts,
     /// Whether the VMS was connected to, so that it may have the request.
     sent: bool,
     /// Whether its final header came.
     answered: bool,
-    connections_tried: usize,
-    retried: bool,
     _in_flight: InFlight,
 }
 
@@ -191,11 +189,9 @@ impl ProxyHttp for EdgeProxy {
             bypass: None,
             asked_upstream: None,
             upstream: None,
-            server: None,
+            attempts: Attempts::default(),
             sent: false,
             answered: false,
-            connections_tried: 0,
-            retried: false,
             _in_flight: InFlight::new(self.filler.metrics.in_flight()),
         }
     }
@@ -274,17 +270,11 @@ impl ProxyHttp for EdgeProxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<Box<HttpPeer>> {
-        ctx.connections_tried += 1;
         ctx.asked_upstream = Some(Instant::now());
-        // A WebSocket may be silent for as long as both ends like.
-        let is_websocket = framing::is_websocket(session.req_header());
-        let idle_timeout = (!is_websocket).then_some(self.idle_timeout);
-        let mut peer = self.servers.next_peer(idle_timeout);
-        ctx.server = Some(peer._address.clone());
-        if ctx.retried {
-            // Shares no pool with anybody, so that the connection is a new one: others may be closed by now as well.
-            peer.group_key = fastrand::u64(1..);
-        }
+        let request = session.req_header();
+        let peer = ctx
+            .attempts
+            .next(&self.servers, request, self.idle_timeout)?;
         Ok(Box::new(peer))
     }
 
@@ -316,6 +306,7 @@ impl ProxyHttp for EdgeProxy {
         response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        ctx.attempts.heard(response.status);
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             let is_modern = response.version == Version::HTTP_11;
             if !is_modern || !framing::is_websocket(session.req_header()) {
@@ -356,8 +347,7 @@ impl ProxyHttp for EdgeProxy {
         ctx: &mut RequestContext,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        // Nothing was sent yet, so any request may go to the next server.
-        error.set_retry(ctx.connections_tried < self.servers.count());
+        error.set_retry(ctx.attempts.unreached(&self.servers, &error));
         error
     }
 
@@ -370,19 +360,10 @@ impl ProxyHttp for EdgeProxy {
         client_reused: bool,
     ) -> Box<Error> {
         let mut error = error.more_context(format!("Peer: {peer}"));
-        // A pooled connection that the VMS had closed: the request is said once more, if saying it twice is harmless.
-        let may_repeat = client_reused
-            && !ctx.retried
-            && matches!(session.req_header().method, Method::GET | Method::HEAD)
+        let harmless = is_read(&session.req_header().method)
             && session.response_written().is_none()
-            && !session.retry_buffer_truncated()
-            && *error.esource() == ErrorSource::Upstream
-            && matches!(
-                error.etype(),
-                ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
-            );
-        ctx.retried |= may_repeat;
-        error.set_retry(may_repeat);
+            && !session.retry_buffer_truncated();
+        error.set_retry(ctx.attempts.ended(&error, client_reused, harmless));
         error
     }
 

@@ -1,8 +1,13 @@
 //! Asking the VMS: which server, with which header, and what to make of its answer.
 
 pub mod answer;
+pub mod breaker;
 pub mod collapse;
+pub mod exchange;
 pub mod fetch;
 pub mod forward;
+pub mod health;
+pub mod resolve;
+pub mod server;
 pub mod servers;
 pub mod trust;

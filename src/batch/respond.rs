@@ -70,7 +70,7 @@ pub(super) fn shared(filled: &Filled, status: CacheStatus) -> Reply {
 pub(super) fn failed(error: &FetchError, status: CacheStatus) -> Outcome {
     let error = match error {
         FetchError::TooLarge => return Outcome::PassThrough(Bypass::TooLarge),
-        FetchError::Busy(_) => EdgeError::Busy,
+        FetchError::Open | FetchError::Busy(_) => EdgeError::Busy,
         FetchError::Timeout(_) => EdgeError::GatewayTimeout,
         FetchError::Connect(..) | FetchError::Broken(_) => EdgeError::BadGateway,
         FetchError::Panicked => EdgeError::Internal,

@@ -2,7 +2,14 @@
 
 use tracing::Level;
 
-use super::{Check, LogFormat, Order};
+use super::{Check, HealthCheck, LogFormat, Order};
+
+/// `upstream.health.check`.
+pub(super) const HEALTH_CHECKS: &[(&str, HealthCheck)] = &[
+    ("auto", HealthCheck::Auto),
+    ("always", HealthCheck::Always),
+    ("never", HealthCheck::Never),
+];
 
 /// `batch.order`.
 pub(super) const ORDERS: &[(&str, Order)] = &[

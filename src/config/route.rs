@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use http::uri::PathAndQuery;
+
 use super::section::Kind;
 
 /// A path that a batch request must have.
@@ -15,6 +17,18 @@ pub(super) const PATH: Kind<String> = Kind {
             return Err("holds a pattern, but a batch path is compared byte for byte".to_owned());
         }
         Ok(text.to_owned())
+    },
+};
+
+/// The path that a health check asks for.
+pub(super) const CHECK_PATH: Kind<String> = Kind {
+    allowed: "an absolute path without ? and #, such as /api/v1/static/basic",
+    parse: |text| {
+        absolute(text)?;
+        match PathAndQuery::try_from(text) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(_) => Err("holds a character that no request may have".to_owned()),
+        }
     },
 };
 
@@ -311,6 +325,14 @@ mod tests {
             "", "api", "/a b", "/a?b", "/a#b", "/a\n", "/\u{e4}", "/a/{id}", "/a/**",
         ] {
             assert!((PATH.parse)(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_path_of_a_check_can_be_asked_for() {
+        assert_eq!((CHECK_PATH.parse)("/a%20{b}*").unwrap(), "/a%20{b}*");
+        for bad in ["", "api", "/a b", "/a?b", "/a#b", "/a\n", "/<", "/\u{e4}"] {
+            assert!((CHECK_PATH.parse)(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -42,7 +42,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The table `[key]`.
+    /// The table `[key]` of this one.
     pub(super) fn section(&mut self, key: &'static str) -> Option<Section<'a>> {
         let name = self.full(key);
         let Some(value) = self.take(key) else {
@@ -53,7 +53,7 @@ impl<'a> Section<'a> {
             other => self.refuse(
                 key,
                 type_problem(other, "a table"),
-                format!("one [{key}] table"),
+                format!("one [{name}] table"),
             ),
         }
     }

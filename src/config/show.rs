@@ -3,6 +3,8 @@
 //! What is printed is what is used: the defaults filled in, 0 threads turned into a number. Reading it again gives the
 //! same [`Config`], as long as the files it names stay as they are. A token is never printed.
 
+mod upstream;
+
 use std::fmt::{Display, Write};
 use std::path::Path;
 
@@ -10,7 +12,7 @@ use toml::Value;
 
 use super::names::{CHECKS, FORMATS, LEVELS, ORDERS, name_of};
 use super::units::{duration_text, size_text};
-use super::{Admin, Batch, Config, Invalidate, Scopes, Upstream};
+use super::{Admin, Batch, Config, Invalidate, Scopes};
 
 impl Config {
     /// The configuration in effect as TOML, in the file's own spelling and order, secrets masked.
@@ -21,7 +23,7 @@ impl Config {
         page.key("threads", self.server.threads);
         page.key("grace", quote(duration_text(self.server.grace)));
         page.key("trusted_proxies", list(&self.server.trusted_proxies));
-        upstream(&mut page, &self.upstream);
+        upstream::upstream(&mut page, &self.upstream);
         for each in &self.batches {
             batch(&mut page, each);
         }
@@ -41,35 +43,6 @@ impl Config {
         page.key("access", self.log.access);
         page.text
     }
-}
-
-fn upstream(page: &mut Page, upstream: &Upstream) {
-    page.table("[upstream]");
-    page.key("servers", list(&upstream.servers));
-    page.key("tls", upstream.tls.is_some());
-    if let Some(tls) = &upstream.tls {
-        page.key("verify", tls.verify);
-        page.key("ca", path_or_empty(tls.ca.as_deref()));
-        page.key(
-            "server_name",
-            quote(tls.server_name.as_deref().unwrap_or_default()),
-        );
-    }
-    let host = upstream
-        .host
-        .as_ref()
-        .map_or(&[][..], |host| host.as_bytes());
-    page.key("host", quote(String::from_utf8_lossy(host)));
-    page.key(
-        "connect_timeout",
-        quote(duration_text(upstream.connect_timeout)),
-    );
-    page.key(
-        "fetch_timeout",
-        quote(duration_text(upstream.fetch_timeout)),
-    );
-    page.key("idle_timeout", quote(duration_text(upstream.idle_timeout)));
-    page.key("max_fetches", upstream.max_fetches);
 }
 
 fn batch(page: &mut Page, batch: &Batch) {
@@ -158,7 +131,8 @@ mod tests {
     use proptest::sample::{select, subsequence};
 
     use super::super::tests::accepted;
-    use super::super::{Check, EndpointId, LogFormat, Order, PathPattern, Segment, UpstreamTls};
+    use super::super::{Check, EndpointId, LogFormat, Order, PathPattern, Segment};
+    use super::upstream::tests::any_upstream;
     use super::*;
 
     #[test]
@@ -180,6 +154,19 @@ connect_timeout = "1s"
 fetch_timeout = "5s"
 idle_timeout = "1m"
 max_fetches = 256
+
+[upstream.breaker]
+failures = 5
+pause = "1s"
+probes = 3
+
+[upstream.health]
+check = "auto"
+path = "/api/v1/static/basic"
+interval = "5s"
+timeout = "2s"
+unhealthy = 3
+healthy = 2
 
 [[batch]]
 path = "/api/v1/intercom/shows"
@@ -228,7 +215,7 @@ access = true
         assert_eq!(Config::parse(&shown, "shown"), Ok(config));
     }
 
-    fn duration(least_ms: u64, most_ms: u64) -> impl Strategy<Value = Duration> {
+    pub(super) fn duration(least_ms: u64, most_ms: u64) -> impl Strategy<Value = Duration> {
         (least_ms..=most_ms).prop_map(Duration::from_millis)
     }
 
@@ -273,50 +260,6 @@ access = true
             }
             batches
         })
-    }
-
-    fn any_upstream() -> impl Strategy<Value = Upstream> {
-        let tls = (any::<bool>(), proptest::option::of("[a-z]{1,8}\\.local")).prop_map(
-            |(verify, server_name)| UpstreamTls {
-                verify,
-                ca: None,
-                server_name,
-            },
-        );
-        let servers = btree_set(
-            (
-                "[a-z]{1,8}\\.local|10\\.0\\.0\\.[1-9]|fd00::[1-9]",
-                1..u16::MAX,
-            ),
-            1..4,
-        );
-        let times = (
-            duration(1, 60_000),
-            duration(0, 240_000),
-            duration(1, 86_400_000),
-        );
-        let host = proptest::option::of("[a-z]{1,8}(:80)?");
-        (
-            servers,
-            proptest::option::of(tls),
-            host,
-            times,
-            1..65_537_usize,
-        )
-            .prop_map(|(servers, tls, host, (connect, more, idle), max_fetches)| {
-                Upstream {
-                    servers: servers
-                        .into_iter()
-                        .map(|(host, port)| super::super::ServerName { host, port })
-                        .collect(),
-                    tls,
-                    host: host.map(|host| host.parse().unwrap()),
-                    connect_timeout: connect,
-                    fetch_timeout: connect + more,
-                    idle_timeout: idle,
-                    max_fetches,
-                }
-            })
     }
 
     fn any_invalidate() -> impl Strategy<Value = Vec<Invalidate>> {

@@ -36,7 +36,7 @@ pub(super) fn record(
     };
     edge.filler.metrics.request(kind, took);
     if let Some(error) = error {
-        let server = ctx.server.as_ref().map(ToString::to_string);
+        let server = ctx.attempts.server().map(|server| server.to_string());
         tracing::warn!(kind = ?error.etype(), source = ?error.esource(), server, "request failed");
     }
     if !edge.log_access || !tracing::enabled!(target: ACCESS, tracing::Level::INFO) {

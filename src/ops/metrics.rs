@@ -2,6 +2,9 @@
 
 mod label;
 
+mod servers;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{
@@ -11,9 +14,11 @@ use prometheus::{
 
 use crate::cache::store::Usage;
 use crate::config::{Batch, EndpointId};
+use crate::origin::servers::Servers;
 use crate::reply::cache_status::BatchResult;
 use crate::request::decline::Bypass;
 pub use label::{FetchOutcome, ItemResult, Label, MarkScope, RequestKind};
+use servers::ServerStates;
 
 /// A counter for each value of a label, found without hashing.
 struct CounterPer<L> {
@@ -252,6 +257,12 @@ impl Metrics {
     /// Counts a finished request.
     pub fn request(&self, kind: RequestKind, took: Duration) {
         self.request_seconds[kind.place()].observe(took.as_secs_f64());
+    }
+
+    /// Shows how `servers` stand at each reading.
+    pub fn watch(&self, servers: &Arc<Servers>) {
+        let states = ServerStates::of(Arc::clone(servers));
+        self.registry.register(Box::new(states)).expect(VALID);
     }
 
     /// Requests being answered now.

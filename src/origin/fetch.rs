@@ -1,32 +1,32 @@
 //! The edge's own requests to the VMS: one GET, its whole answer, within one deadline.
 //!
-//! A fetch holds one of `upstream.max_fetches` permits from before it connects until its last byte. It waits for one as
-//! long as for a connection (`connect_timeout`); who gets none is told that the edge is busy, while there is still time
-//! to try again. Pingora applies no timeout of a peer to such sessions, so the
-//! deadline stands around the whole.
+//! A fetch that no server's breaker admits ends at once. Any other holds one of `upstream.max_fetches` permits from before
+//! it connects until its last byte. It waits for one as long as for a connection (`connect_timeout`); who gets none is
+//! told that the edge is busy, while there is still time to try again. Pingora applies no timeout of a peer to such
+//! sessions, so the deadline stands around the whole.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use http::Method;
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use pingora_core::Error;
 use pingora_core::connectors::http::Connector;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::servers::Servers;
+use super::exchange::{self, NoBody, Unquoted};
+use super::server::Turn;
+use super::servers::{Servers, Tried};
 use crate::cache::clock::{Clock, Time};
 use crate::config;
 
-/// Largest answer that a fetch holds in memory, in bytes; a larger one is left to a pass-through.
-pub const MAX_ANSWER_BYTES: usize = 8 << 20;
+pub use super::exchange::MAX_ANSWER_BYTES;
 
 /// A complete answer of the VMS.
 #[derive(Debug)]
@@ -42,6 +42,9 @@ pub struct Answer {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
+    /// Nobody was asked: the breaker of every server is open, or has its probes under way.
+    #[error("the VMS is left alone, since it keeps failing")]
+    Open,
     /// No permit in time: `upstream.max_fetches` are in flight.
     #[error("{0} fetches are in flight already")]
     Busy(usize),
@@ -60,21 +63,6 @@ pub enum FetchError {
     /// The fetch's own task panicked.
     #[error("the fetch panicked")]
     Panicked,
-}
-
-/// What went wrong, and why, in words of the program's own: Pingora's context quotes what came over the wire, and with it
-/// cookies and tokens.
-struct Unquoted<'a>(&'a Error);
-
-impl fmt::Display for Unquoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.root_etype().as_str())?;
-        let cause = self.0.root_cause();
-        if cause.is::<Error>() {
-            return Ok(());
-        }
-        write!(f, ": {cause}")
-    }
 }
 
 /// Whom fills ask.
@@ -99,14 +87,27 @@ pub struct Fetcher {
     clock: Clock,
 }
 
+/// What came of asking one server, other than an answer.
+enum Failed {
+    /// It could not be connected to, so the next one may be asked.
+    Unreached(FetchError),
+    /// The connection ended before anything of an answer came, so the request may be said once more.
+    Unheard(FetchError),
+    /// It is not to be repeated.
+    Finally(FetchError),
+}
+
 #[async_trait]
 impl Origin for Fetcher {
     /// Sends it to the next server in turn.
     ///
-    /// Another server is tried after a refused connection, and another connection after a pooled one that turned out to
-    /// be closed: nothing of the answer had come then, and a GET may be said twice.
+    /// Each other server is tried after one that cannot be connected to. Once, another connection is tried after one that
+    /// ended: nothing of the answer had come then, and a GET may be said twice.
     async fn fetch(&self, request: &RequestHeader, body: &Bytes) -> Result<Answer, FetchError> {
         debug_assert_eq!(request.method, Method::GET, "only a GET may be said twice");
+        if !self.servers.admit_fetches() {
+            return Err(FetchError::Open);
+        }
         let deadline = Instant::now() + self.deadline;
         let _permit = timeout(self.queue_timeout, self.permits.acquire())
             .await
@@ -137,115 +138,107 @@ impl Fetcher {
         request: &RequestHeader,
         body: &Bytes,
     ) -> Result<Answer, FetchError> {
-        let mut refusals_left = self.servers.count() - 1;
-        let mut closed_left = 1;
-        loop {
-            let peer = self.servers.next_peer(None);
-            let started = self.clock.now();
-            let (mut session, reused) = match self.connections.get_http_session(&peer).await {
-                Ok(connected) => connected,
-                Err(_) if refusals_left > 0 => {
-                    refusals_left -= 1;
-                    continue;
+        let mut tried = Tried::default();
+        let mut failure = FetchError::Open;
+        while let Some(turn) = self.servers.next_for_fetch(&tried) {
+            let address = turn.address();
+            failure = match self.try_server(turn, request, body, &tried).await {
+                Ok(answer) => return Ok(answer),
+                Err(Failed::Unreached(error)) => {
+                    tried.unreached.push(address);
+                    error
                 }
-                Err(error) => return Err(FetchError::Connect(peer._address.clone(), error)),
+                Err(Failed::Unheard(error)) if !tried.repeated => {
+                    tried.repeated = true;
+                    error
+                }
+                Err(Failed::Unheard(error) | Failed::Finally(error)) => return Err(error),
             };
-            if let Err(error) = ask(&mut session, request, body).await {
-                session.shutdown().await;
-                if reused && closed_left > 0 {
-                    closed_left -= 1;
-                    continue;
-                }
-                return Err(FetchError::Broken(error));
-            }
-            return self.read(session, &peer, started).await;
         }
+        Err(failure)
     }
 
-    async fn read(
+    async fn try_server(
         &self,
-        mut session: HttpSession,
-        peer: &HttpPeer,
-        started: Time,
-    ) -> Result<Answer, FetchError> {
-        match read_body(&mut session).await {
+        mut turn: Turn,
+        request: &RequestHeader,
+        body: &Bytes,
+        tried: &Tried,
+    ) -> Result<Answer, Failed> {
+        let mut peer = self.servers.peer(&turn, tried, None);
+        let started = self.clock.now();
+        let connected = self.connections.get_http_session(&peer).await;
+        let (mut session, reused) = connected.map_err(|error| {
+            turn.failed(&Unquoted(&error));
+            Failed::Unreached(FetchError::Connect(peer._address.clone(), error))
+        })?;
+        let answered = exchange::ask(&mut session, request, body).await;
+        let status = match answered {
+            Ok(status) => status,
+            Err(unanswered) => {
+                session.shutdown().await;
+                let unheard = !unanswered.heard && exchange::is_cut_off(&unanswered.error);
+                // A pooled connection may have been closed for its age.
+                match unheard && reused {
+                    true => turn.told_nothing(),
+                    false => turn.failed(&Unquoted(&unanswered.error)),
+                }
+                let error = FetchError::Broken(unanswered.error);
+                return Err(match unheard {
+                    true => Failed::Unheard(error),
+                    false => Failed::Finally(error),
+                });
+            }
+        };
+        let read = exchange::read_body(&mut session).await;
+        judge(&mut turn, status, &read);
+        match read {
             Ok(body) => {
-                let header = session
-                    .response_header()
-                    .expect("the header came before the body")
-                    .clone();
-                self.connections
-                    .release_http_session(session, peer, peer.options.idle_timeout)
-                    .await;
+                peer.group_key = Servers::SHARED_POOL;
+                let header = self.release(session, &peer).await;
                 Ok(Answer {
-                    header: Box::new(header),
+                    header,
                     body,
                     started,
                 })
             }
-            Err(error) => {
+            Err(fault) => {
                 session.shutdown().await;
-                Err(error)
+                Err(Failed::Finally(match fault {
+                    NoBody::Broken(error) => FetchError::Broken(error),
+                    NoBody::TooLarge => FetchError::TooLarge,
+                }))
             }
         }
     }
-}
 
-/// Sends the request, and reads up to the final header.
-async fn ask(
-    session: &mut HttpSession,
-    request: &RequestHeader,
-    body: &Bytes,
-) -> pingora_core::Result<()> {
-    session
-        .write_request_header(Box::new(request.clone()))
-        .await?;
-    if !body.is_empty() {
-        session.write_request_body(body.clone(), true).await?;
-    }
-    session.finish_request_body().await?;
-    loop {
-        session.read_response_header().await?;
-        let status = session.response_header().map(|header| header.status);
-        if !status.is_some_and(|status| status.is_informational()) {
-            return Ok(());
-        }
-        if status == Some(http::StatusCode::SWITCHING_PROTOCOLS) {
-            return Error::e_explain(ErrorType::InvalidHTTPHeader, "a 101 nobody asked for");
-        }
+    /// Keeps the connection for the next fetch.
+    async fn release(&self, session: HttpSession, peer: &HttpPeer) -> Box<ResponseHeader> {
+        let header = session.response_header();
+        let header = header.expect("the header came before the body").clone();
+        self.connections
+            .release_http_session(session, peer, peer.options.idle_timeout)
+            .await;
+        Box::new(header)
     }
 }
 
-async fn read_body(session: &mut HttpSession) -> Result<Bytes, FetchError> {
-    // Most answers come in one piece, which is then used as it is.
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    while let Some(chunk) = session
-        .read_response_body()
-        .await
-        .map_err(FetchError::Broken)?
-    {
-        if first.len().max(rest.len()) + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(FetchError::TooLarge);
-        }
-        if first.is_empty() {
-            first = chunk;
-            continue;
-        }
-        if rest.is_empty() {
-            rest.extend_from_slice(&first);
-        }
-        rest.extend_from_slice(&chunk);
+/// Tells the breaker what an answer says of the server.
+///
+/// A 500 does not count, nor does anything below: whoever answers so is alive, and the one user whose data it cannot
+/// handle must not take the others' answers away.
+fn judge(turn: &mut Turn, status: StatusCode, body: &Result<Bytes, NoBody>) {
+    match (body, status.as_u16()) {
+        (Err(NoBody::Broken(error)), _) => turn.failed(&Unquoted(error)),
+        (Ok(_), 502..=504) => turn.failed(&format_args!("status {}", status.as_u16())),
+        (Ok(_) | Err(NoBody::TooLarge), _) => turn.succeeded(),
     }
-    Ok(if rest.is_empty() {
-        first
-    } else {
-        rest.freeze()
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use pingora_core::ErrorType;
+
     use super::*;
 
     #[test]

@@ -1,28 +1,26 @@
-//! Which server of the VMS to ask, and how to connect to it.
+//! Whose turn it is to be asked, and how to connect to it.
 //!
-//! Names are resolved when the edge starts and again every [`RESOLVE_EVERY`], off the request path: a request only
-//! ever sees addresses. A name that fails to resolve keeps the addresses it had.
+//! All addresses of all configured servers are asked in turn; passed over are those whose breaker is open and those
+//! whose health checks fail. If the checks say that nobody is well, it is the checks that are not believed. A fetch is
+//! sent to nobody rather than to a server with an open breaker; what passes through is sent in any case, since the edge
+//! invents no errors for it.
 
 use std::collections::HashSet;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
 use pingora_core::connectors::ConnectorOptions;
 use pingora_core::upstreams::peer::HttpPeer;
 
+use super::breaker::Traffic;
+use super::resolve::{Names, Resolve, Resolved, Unresolvable};
+use super::server::{Server, ServerState, Turn};
 use super::trust::{self, Authorities};
-use crate::config::{self, ServerName};
-
-/// How often names are resolved again.
-pub const RESOLVE_EVERY: Duration = Duration::from_secs(10);
-
-/// Longest wait for one name.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::cache::clock::Clock;
+use crate::config;
 
 /// How long an unused connection is kept for the next request, unless the VMS closes it first.
 const POOL_IDLE: Duration = Duration::from_secs(60);
@@ -30,54 +28,30 @@ const POOL_IDLE: Duration = Duration::from_secs(60);
 /// Unused connections that one pool keeps.
 const POOL_SIZE: usize = 256;
 
-/// Turns names into addresses.
-#[async_trait]
-pub trait Resolve: Send + Sync {
-    /// All addresses of `name`.
-    async fn resolve(&self, name: &ServerName) -> io::Result<Vec<SocketAddr>>;
-}
-
-/// The operating system's resolver (`/etc/hosts`, DNS …), on threads of its own.
-pub struct SystemResolver;
-
-#[async_trait]
-impl Resolve for SystemResolver {
-    async fn resolve(&self, name: &ServerName) -> io::Result<Vec<SocketAddr>> {
-        let lookup = tokio::net::lookup_host((name.host.as_str(), name.port));
-        match tokio::time::timeout(RESOLVE_TIMEOUT, lookup).await {
-            Ok(found) => Ok(found?.collect()),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in 5s")),
-        }
-    }
-}
-
-/// A configured server has no address.
-#[derive(Debug, thiserror::Error)]
-#[error("upstream.servers: {name} does not resolve: {reason}")]
-pub struct Unresolvable {
-    name: ServerName,
-    reason: io::Error,
-}
-
 /// The servers of the VMS, as they resolve now; asked in turn.
 pub struct Servers {
     upstream: config::Upstream,
     authorities: Authorities,
-    resolver: Box<dyn Resolve>,
-    addresses: ArcSwap<Vec<Server>>,
+    names: Names,
+    clock: Clock,
+    /// At least one, each address once.
+    servers: ArcSwap<Vec<Server>>,
     turn: AtomicUsize,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Server {
-    address: SocketAddr,
-    /// Name for SNI and certificate.
-    name: Arc<str>,
-    /// The configured server behind the address, so that a failing name keeps its own.
-    configured: usize,
+/// What one request has tried in vain.
+#[derive(Debug, Default)]
+pub struct Tried {
+    /// Addresses that could not be connected to; none of them is tried again.
+    pub unreached: Vec<SocketAddr>,
+    /// Whether the request is said once more, and so over a connection that is new: pooled ones may be closed as well.
+    pub repeated: bool,
 }
 
 impl Servers {
+    /// The group of pooled connections that any request may use.
+    pub const SHARED_POOL: u64 = 0;
+
     /// Resolves all configured servers, which are believed on the word of `authorities`.
     ///
     /// # Errors
@@ -87,17 +61,19 @@ impl Servers {
         upstream: &config::Upstream,
         authorities: Authorities,
         resolver: Box<dyn Resolve>,
+        clock: Clock,
     ) -> Result<Self, Unresolvable> {
         let servers = Self {
             upstream: upstream.clone(),
             authorities,
-            resolver,
-            addresses: ArcSwap::default(),
+            names: Names::new(upstream, resolver),
+            clock,
+            servers: ArcSwap::default(),
             turn: AtomicUsize::new(0),
         };
         let mut found = Vec::new();
-        for configured in 0..upstream.servers.len() {
-            found.extend(servers.look_up(configured).await?);
+        for resolved in servers.names.look_up().await {
+            found.extend(resolved?);
         }
         servers.adopt(found);
         Ok(servers)
@@ -105,80 +81,127 @@ impl Servers {
 
     /// Resolves the names again; those that fail keep their addresses, and are returned.
     pub async fn refresh(&self) -> Vec<Unresolvable> {
-        let before = self.addresses.load_full();
+        let before = self.servers.load_full();
         let mut found = Vec::new();
         let mut failures = Vec::new();
-        for configured in 0..self.upstream.servers.len() {
-            match self.look_up(configured).await {
-                Ok(servers) => found.extend(servers),
+        for (configured, resolved) in self.names.look_up().await.into_iter().enumerate() {
+            match resolved {
+                Ok(resolved) => found.extend(resolved),
                 Err(failure) => {
-                    let kept = before.iter().filter(|s| s.configured == configured);
-                    found.extend(kept.cloned());
+                    let kept = before.iter().map(|server| &server.at);
+                    found.extend(kept.filter(|at| at.configured == configured).cloned());
                     failures.push(failure);
                 }
             }
         }
-        if found != **before {
+        if !before.iter().map(|server| &server.at).eq(&found) {
             self.adopt(found);
         }
         failures
     }
 
-    async fn look_up(&self, configured: usize) -> Result<Vec<Server>, Unresolvable> {
-        let name = &self.upstream.servers[configured];
-        let unresolvable = |reason| Unresolvable {
-            name: name.clone(),
-            reason,
-        };
-        let addresses = match name.host.parse::<IpAddr>() {
-            Ok(literal) => vec![SocketAddr::new(literal, name.port)],
-            Err(_) => self.resolver.resolve(name).await.map_err(unresolvable)?,
-        };
-        if addresses.is_empty() {
-            let nothing = io::Error::new(io::ErrorKind::NotFound, "it has no address");
-            return Err(unresolvable(nothing));
-        }
-        let tls_name = self
-            .upstream
-            .tls
-            .as_ref()
-            .and_then(|tls| tls.server_name.as_deref());
-        let tls_name: Arc<str> = tls_name.unwrap_or(&name.host).into();
-        Ok(addresses
-            .into_iter()
-            .map(|address| Server {
-                address,
-                name: Arc::clone(&tls_name),
-                configured,
-            })
-            .collect())
-    }
-
-    fn adopt(&self, mut servers: Vec<Server>) {
+    /// What is known of an address stays known.
+    fn adopt(&self, mut found: Vec<Resolved>) {
         let mut seen = HashSet::new();
-        servers.retain(|server| seen.insert(server.address));
-        self.addresses.store(Arc::new(servers));
+        found.retain(|at| seen.insert(at.address));
+        let before = self.servers.load();
+        let servers = found.into_iter().map(|at| {
+            let known = before.iter().find(|server| server.at.address == at.address);
+            match known {
+                Some(server) => server.found_again(at),
+                None => Server::new(at, &self.upstream, &self.clock),
+            }
+        });
+        self.servers.store(Arc::new(servers.collect()));
     }
 
     /// How many addresses there are: at least one.
     pub fn count(&self) -> usize {
-        self.addresses.load().len()
+        self.servers.load().len()
     }
 
-    /// The next server in turn, with the configured timeouts.
+    /// How many addresses are in each state.
+    pub fn states(&self) -> [usize; ServerState::ALL.len()] {
+        let mut states = [0; ServerState::ALL.len()];
+        for server in self.servers.load().iter() {
+            states[server.state() as usize] += 1;
+        }
+        states
+    }
+
+    /// All of them, as they resolve now.
+    pub(super) fn all(&self) -> Arc<Vec<Server>> {
+        self.servers.load_full()
+    }
+
+    /// Whether there would be a turn for a fetch.
+    pub fn admit_fetches(&self) -> bool {
+        let servers = self.servers.load();
+        let tried = Tried::default();
+        let candidates = Candidates::of(&servers, &tried, 0);
+        candidates
+            .well()
+            .any(|server| server.admits(Traffic::Fetch))
+    }
+
+    /// The next server in turn for a fetch; `None` if no breaker gives leave.
+    pub fn next_for_fetch(&self, tried: &Tried) -> Option<Turn> {
+        let servers = self.servers.load();
+        let candidates = Candidates::of(&servers, tried, self.take_turn());
+        candidates
+            .well()
+            .find_map(|server| server.admit(Traffic::Fetch))
+    }
+
+    /// The next server in turn for a request that passes through; `None` if all were tried.
+    ///
+    /// A server that is half-open is probed with requests that could be said again (`may_probe`), and passed over by
+    /// others.
+    pub fn next_for_pass(&self, tried: &Tried, may_probe: bool) -> Option<Turn> {
+        let servers = self.servers.load();
+        let candidates = Candidates::of(&servers, tried, self.take_turn());
+        let turn = |server: &Server| match may_probe || server.is_closed() {
+            true => server.admit(Traffic::Pass),
+            false => None,
+        };
+        candidates
+            .well()
+            .find_map(turn)
+            .or_else(|| candidates.all().next().map(Server::wave_through))
+    }
+
+    /// Whether there is a server that was not tried.
+    pub fn has_more(&self, tried: &Tried) -> bool {
+        let servers = self.servers.load();
+        Candidates::of(&servers, tried, 0).all().next().is_some()
+    }
+
+    fn take_turn(&self) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The way to whose turn it is, with the configured timeouts.
     ///
     /// `idle_timeout` bounds each wait for a byte; `None` waits for ever.
-    pub fn next_peer(&self, idle_timeout: Option<Duration>) -> HttpPeer {
-        let addresses = self.addresses.load();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let server = &addresses[turn % addresses.len()];
-        let tls = self.upstream.tls.as_ref();
-        let name = tls.map(|_| server.name.to_string()).unwrap_or_default();
-        let mut peer = HttpPeer::new(server.address, tls.is_some(), name);
-        peer.options.connection_timeout = Some(self.upstream.connect_timeout);
-        peer.options.total_connection_timeout = Some(self.upstream.connect_timeout);
+    pub fn peer(&self, turn: &Turn, tried: &Tried, idle_timeout: Option<Duration>) -> HttpPeer {
+        let mut peer = self.peer_of(turn.server());
         peer.options.read_timeout = idle_timeout;
         peer.options.write_timeout = idle_timeout;
+        if tried.repeated {
+            // Shares no pool with anybody, so that the connection is a new one.
+            peer.group_key = fastrand::u64(Self::SHARED_POOL + 1..);
+        }
+        peer
+    }
+
+    /// The way to one of them, with no bound on silence.
+    pub(super) fn peer_of(&self, server: &Server) -> HttpPeer {
+        let tls = self.upstream.tls.as_ref();
+        let name = tls.map(|_| server.at.tls_name.to_string());
+        let mut peer = HttpPeer::new(server.at.address, tls.is_some(), name.unwrap_or_default());
+        peer.group_key = Self::SHARED_POOL;
+        peer.options.connection_timeout = Some(self.upstream.connect_timeout);
+        peer.options.total_connection_timeout = Some(self.upstream.connect_timeout);
         peer.options.idle_timeout = Some(POOL_IDLE);
         peer.options.verify_cert = tls.is_none_or(|tls| tls.verify);
         peer.options.verify_hostname = peer.options.verify_cert;
@@ -194,79 +217,41 @@ impl Servers {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
+/// Whom one request may still be sent to, beginning with whose turn it is.
+struct Candidates<'a> {
+    servers: &'a [Server],
+    tried: &'a Tried,
+    first: usize,
+    believes_checks: bool,
+}
 
-    use super::*;
-
-    /// Answers what it is told to.
-    struct Told(Arc<Mutex<Vec<&'static str>>>);
-
-    #[async_trait]
-    impl Resolve for Told {
-        async fn resolve(&self, _: &ServerName) -> io::Result<Vec<SocketAddr>> {
-            let addresses = self.0.lock().unwrap().clone();
-            if addresses.is_empty() {
-                return Err(io::Error::other("down"));
-            }
-            Ok(addresses.iter().map(|a| a.parse().unwrap()).collect())
-        }
+impl<'a> Candidates<'a> {
+    fn of(servers: &'a [Server], tried: &'a Tried, turn: usize) -> Self {
+        let mut candidates = Self {
+            servers,
+            tried,
+            first: turn % servers.len(),
+            believes_checks: false,
+        };
+        let any_is_healthy = candidates.all().any(Server::is_healthy);
+        candidates.believes_checks = any_is_healthy;
+        candidates
     }
 
-    fn upstream(servers: &str) -> config::Upstream {
-        let text = format!("upstream.servers = [{servers}]");
-        config::Config::parse(&text, "test").unwrap().upstream
+    fn all(&self) -> impl Iterator<Item = &'a Server> {
+        let (before, after) = self.servers.split_at(self.first);
+        let unreached = &self.tried.unreached;
+        let in_turn = after.iter().chain(before);
+        in_turn.filter(|server| !unreached.contains(&server.at.address))
     }
 
-    fn asked(servers: &Servers, times: usize) -> Vec<String> {
-        let peer = || servers.next_peer(None)._address.to_string();
-        (0..times).map(|_| peer()).collect()
-    }
-
-    #[tokio::test]
-    async fn servers_are_asked_in_turn() {
-        let upstream = upstream(r#""10.0.0.1:80", "[::1]:81""#);
-        let servers = Servers::resolve(&upstream, None, Box::new(SystemResolver))
-            .await
-            .unwrap();
-        assert_eq!(
-            asked(&servers, 3),
-            ["10.0.0.1:80", "[::1]:81", "10.0.0.1:80"]
-        );
-    }
-
-    #[tokio::test]
-    async fn a_name_is_followed_when_it_moves_and_kept_when_it_fails() {
-        let told = Arc::new(Mutex::new(vec!["10.0.0.1:80"]));
-        let upstream = upstream(r#""vms.test:80""#);
-        let servers = Servers::resolve(&upstream, None, Box::new(Told(Arc::clone(&told))))
-            .await
-            .unwrap();
-        assert_eq!(asked(&servers, 1), ["10.0.0.1:80"]);
-
-        *told.lock().unwrap() = vec!["10.0.0.2:80", "10.0.0.3:80", "10.0.0.2:80"];
-        assert!(servers.refresh().await.is_empty());
-        let mut both = asked(&servers, 2);
-        both.sort();
-        assert_eq!(both, ["10.0.0.2:80", "10.0.0.3:80"]);
-
-        told.lock().unwrap().clear();
-        assert_eq!(servers.refresh().await.len(), 1);
-        assert_eq!(servers.count(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_name_without_address_at_the_start_is_named() {
-        let told = Arc::new(Mutex::new(vec![]));
-        let upstream = upstream(r#""vms.test:80""#);
-        let failure = Servers::resolve(&upstream, None, Box::new(Told(told)))
-            .await
-            .err()
-            .unwrap();
-        assert_eq!(
-            failure.to_string(),
-            "upstream.servers: vms.test:80 does not resolve: down"
-        );
+    /// Those whose checks pass; all, if none does.
+    fn well(&self) -> impl Iterator<Item = &'a Server> {
+        let believes_checks = self.believes_checks;
+        self.all()
+            .filter(move |server| !believes_checks || server.is_healthy())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,7 @@ pub enum EdgeError {
     Internal,
     /// The VMS refused the connection, or its answer broke off: 502.
     BadGateway,
-    /// Too many fetches are in flight: 503.
+    /// The VMS is not asked now: it is left alone, or too many fetches are in flight. 503.
     Busy,
     /// The VMS did not answer in time: 504.
     GatewayTimeout,

@@ -7,6 +7,7 @@
 
 mod ageing;
 mod answers;
+mod breaker;
 mod checks;
 mod clients;
 mod collapse;
@@ -15,6 +16,7 @@ mod endpoints;
 mod failing;
 mod fetching;
 mod framing;
+mod health;
 mod logging;
 mod malformed;
 mod model;
@@ -22,6 +24,7 @@ mod operators;
 mod passing;
 mod process;
 mod refusing;
+mod repeating;
 mod shutdown;
 mod stored;
 mod streaming;

@@ -3,6 +3,7 @@
 pub(crate) mod binary;
 pub(crate) mod client;
 pub(crate) mod deaf;
+pub(crate) mod deployment;
 pub(crate) mod edge;
 pub(crate) mod log;
 pub(crate) mod reach;

@@ -8,7 +8,9 @@ use rustls::pki_types::PrivateKeyDer;
 
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
+use crate::support::scrape::Scrape;
 use crate::support::scripted::{Connection, Scripted};
+use crate::support::soon;
 
 /// A VMS with a certificate, and the authority behind it in a file.
 struct Vms {
@@ -153,6 +155,28 @@ async fn a_batch_is_fetched_over_tls_too() {
             .await;
         assert_eq!(client.response().await.text(), "ok");
     }
+}
+
+#[tokio::test]
+async fn a_health_check_believes_whom_a_fetch_believes() {
+    let vms = Vms::named("localhost").await;
+    let checks = "upstream.health = { check = \"always\", interval = \"100ms\", unhealthy = 1 }";
+    let trusting = vms.edge("localhost", &format!("{}{checks}", vms.trusted()));
+    let checked = async {
+        while vms.scripted.requests().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("a check", checked).await;
+    let closed = "vms_edge_upstream_servers{state=\"closed\"}";
+    Scrape::once(trusting.admin, closed, 1.0).await;
+    drop(trusting);
+
+    let other = Vms::named("localhost").await;
+    let wary = other.edge("localhost", &format!("{}{checks}", vms.trusted()));
+    let unhealthy = "vms_edge_upstream_servers{state=\"unhealthy\"}";
+    Scrape::once(wary.admin, unhealthy, 1.0).await;
+    assert_eq!(other.scripted.requests().len(), 0);
 }
 
 #[tokio::test]

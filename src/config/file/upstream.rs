@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use super::super::address::{CERTIFICATE_NAME, HOST, SERVER, reaches};
 use super::super::material::read_authorities;
+use super::super::names::HEALTH_CHECKS;
+use super::super::route::CHECK_PATH;
 use super::super::section::{Kind, Section};
 use super::super::units::duration_text;
-use super::super::{Upstream, UpstreamTls};
+use super::super::{Breaker, Health, HealthCheck, Upstream, UpstreamTls};
 
 const SHORTEST: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 const CA: Kind<PathBuf> = Kind {
@@ -36,6 +39,8 @@ pub(super) fn upstream(mut section: Section<'_>, own: &[SocketAddr]) -> Option<U
     );
     let idle_timeout = section.duration("idle_timeout", MINUTE, SHORTEST..=DAY);
     let max_fetches = section.whole("max_fetches", 256, 1..=65_536);
+    let breaker = section.section("breaker").and_then(breaker);
+    let health = section.section("health").and_then(health);
 
     for (index, server) in servers.iter().flatten().enumerate() {
         if own.iter().any(|listener| reaches(server, *listener)) {
@@ -71,6 +76,47 @@ pub(super) fn upstream(mut section: Section<'_>, own: &[SocketAddr]) -> Option<U
         fetch_timeout: fetch_timeout?,
         idle_timeout: idle_timeout?,
         max_fetches: max_fetches?,
+        breaker: breaker?,
+        health: health?,
+    })
+}
+
+fn breaker(mut section: Section<'_>) -> Option<Breaker> {
+    let failures = section.whole("failures", 5, 0..=1_000);
+    let shortest = Duration::from_millis(10);
+    let pause = section.duration("pause", Duration::from_secs(1), shortest..=MINUTE);
+    let probes = section.whole("probes", 3, 1..=100);
+    section.finish();
+    Some(Breaker {
+        failures: failures?,
+        pause: pause?,
+        probes: probes?,
+    })
+}
+
+fn health(mut section: Section<'_>) -> Option<Health> {
+    let check = section.choice("check", HealthCheck::Auto, HEALTH_CHECKS);
+    let path = section.text("path", "/api/v1/static/basic".to_owned(), &CHECK_PATH);
+    let interval = section.duration(
+        "interval",
+        Duration::from_secs(5),
+        Duration::from_millis(100)..=HOUR,
+    );
+    let timeout = section.duration(
+        "timeout",
+        Duration::from_secs(2),
+        Duration::from_millis(10)..=MINUTE,
+    );
+    let unhealthy = section.whole("unhealthy", 3, 1..=100);
+    let healthy = section.whole("healthy", 2, 1..=100);
+    section.finish();
+    Some(Health {
+        check: check?,
+        path: path?,
+        interval: interval?,
+        timeout: timeout?,
+        unhealthy: unhealthy?,
+        healthy: healthy?,
     })
 }
 
@@ -160,6 +206,54 @@ mod tests {
              edge.toml:4: upstream.fetch_timeout: 0s is out of range; allowed: 1ms to 5m\n\
              edge.toml:5: upstream.idle_timeout: 2d is out of range; allowed: 1ms to 1d\n\
              edge.toml:6: upstream.max_fetches: 0 is out of range; allowed: a whole number, 1 to 65536"
+        );
+    }
+
+    #[test]
+    fn a_breaker_has_limits() {
+        let text = "[upstream.breaker]\nfailures = 1001\npause = \"9ms\"\nprobes = 0\n";
+        assert_eq!(
+            refused(&format!("{SERVERS}{text}")),
+            "edge.toml:4: upstream.breaker.failures: 1001 is out of range; allowed: a whole number, 0 to 1000\n\
+             edge.toml:5: upstream.breaker.pause: 9ms is out of range; allowed: 10ms to 1m\n\
+             edge.toml:6: upstream.breaker.probes: 0 is out of range; allowed: a whole number, 1 to 100"
+        );
+        let breaker = accepted(&format!("{SERVERS}breaker.failures = 0"))
+            .upstream
+            .breaker;
+        assert_eq!((breaker.failures, breaker.probes), (0, 3));
+    }
+
+    #[test]
+    fn a_health_check_has_limits() {
+        let text = "[upstream.health]\ncheck = true\npath = \"api\"\ninterval = \"99ms\"\ntimeout = \"2m\"\n\
+                    unhealthy = 0\nhealthy = 101\n";
+        assert_eq!(
+            refused(&format!("{SERVERS}{text}")),
+            "edge.toml:4: upstream.health.check: true is a boolean, not a string; allowed: auto, always, never\n\
+             edge.toml:5: upstream.health.path: \"api\" does not begin with /; \
+             allowed: an absolute path without ? and #, such as /api/v1/static/basic\n\
+             edge.toml:6: upstream.health.interval: 99ms is out of range; allowed: 100ms to 1h\n\
+             edge.toml:7: upstream.health.timeout: 2m is out of range; allowed: 10ms to 1m\n\
+             edge.toml:8: upstream.health.unhealthy: 0 is out of range; allowed: a whole number, 1 to 100\n\
+             edge.toml:9: upstream.health.healthy: 101 is out of range; allowed: a whole number, 1 to 100"
+        );
+    }
+
+    #[test]
+    fn tables_below_upstream_know_their_keys_and_what_they_are() {
+        assert_eq!(
+            refused(&format!(
+                "{SERVERS}health = true\n[upstream.breaker]\nfailure = 3"
+            )),
+            "edge.toml:3: upstream.health: true is a boolean, not a table; allowed: one [upstream.health] table\n\
+             edge.toml:5: upstream.breaker.failure: unknown key, did you mean failures?; \
+             allowed: failures, pause, probes"
+        );
+        assert_eq!(
+            refused(&format!("{SERVERS}[upstream.health]\ntime_out = \"1s\"")),
+            "edge.toml:4: upstream.health.time_out: unknown key, did you mean timeout?; \
+             allowed: check, path, interval, timeout, unhealthy, healthy"
         );
     }
 

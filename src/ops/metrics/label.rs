@@ -2,6 +2,7 @@
 
 use crate::origin::answer::Unfit;
 use crate::origin::fetch::FetchError;
+use crate::origin::server::ServerState;
 use crate::reply::cache_status::BatchResult;
 use crate::request::decline::Bypass;
 
@@ -67,6 +68,8 @@ label! {
         Broken = "broken",
         /// No permit in time.
         Busy = "busy",
+        /// Not sent: the VMS is left alone, its breaker is open.
+        Open = "open",
         /// Larger than the edge holds.
         TooLarge = "too_large",
     }
@@ -111,11 +114,13 @@ macro_rules! label_of {
 
 label_of!(BatchResult as "result");
 label_of!(Bypass as "reason");
+label_of!(ServerState as "state");
 
 impl FetchOutcome {
     /// Of a fetch without answer.
     pub fn of_error(error: &FetchError) -> Self {
         match error {
+            FetchError::Open => Self::Open,
             FetchError::Busy(_) => Self::Busy,
             FetchError::Connect(..) => Self::Connect,
             FetchError::Timeout(_) => Self::Timeout,

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use vms_edge::demo::vms::{self, StandIn};
 
+use super::deployment::Deployment;
 use super::edge::TestEdge;
 
 pub(crate) const SHOWS: &str = "/api/v1/intercom/shows";
@@ -22,7 +23,7 @@ pub(crate) struct World {
     pub(crate) vms: StandIn,
     pub(crate) edge: TestEdge,
     pub(crate) vms_address: SocketAddr,
-    _serving: vms::Running,
+    _serving: Option<vms::Running>,
 }
 
 impl World {
@@ -40,7 +41,17 @@ impl World {
             edge: TestEdge::with(&[vms_address.to_string()], settings),
             vms,
             vms_address,
-            _serving: serving,
+            _serving: Some(serving),
+        }
+    }
+
+    /// With a VMS that goes down and comes back.
+    pub(crate) fn before(deployment: &Deployment, settings: &str) -> Self {
+        Self {
+            edge: TestEdge::with(&[deployment.address.to_string()], settings),
+            vms: deployment.vms.clone(),
+            vms_address: deployment.address,
+            _serving: None,
         }
     }
 
@@ -123,11 +134,16 @@ impl Widget<'_> {
 
     /// Asks for ids in the query, as the SDKs do.
     pub(crate) async fn asks(&self, ids: impl IntoIterator<Item = u64>) -> Answer {
-        let ids: Vec<String> = ids
-            .into_iter()
-            .map(|id| format!("ids%5B%5D={id}"))
-            .collect();
-        self.gets(&format!("{SHOWS}?{}", ids.join("&"))).await
+        self.gets(&target(ids)).await
+    }
+
+    /// The same, to be waited for elsewhere; what the VMS was asked for it is not told.
+    pub(crate) fn asks_apart(
+        &self,
+        ids: impl IntoIterator<Item = u64>,
+    ) -> impl Future<Output = Answer> + Send + 'static {
+        let request = self.request(Method::GET, &target(ids), "");
+        send(self.world.edge.address, request)
     }
 
     /// Asks for ids in a JSON body.
@@ -159,6 +175,11 @@ impl Widget<'_> {
         headers.insert("host", "vms.local".parse().unwrap());
         request.body(Full::from(body.to_owned())).unwrap()
     }
+}
+
+fn target(ids: impl IntoIterator<Item = u64>) -> String {
+    let ids = ids.into_iter().map(|id| format!("ids%5B%5D={id}"));
+    format!("{SHOWS}?{}", ids.collect::<Vec<_>>().join("&"))
 }
 
 /// What came back, and what the VMS was asked for it.
