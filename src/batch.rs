@@ -40,7 +40,7 @@ use crate::reply::cache_status::{BatchResult, CacheStatus};
 use crate::reply::order::{Order, Sequence};
 use crate::request::BatchRequest;
 use crate::request::decline::Bypass;
-use fill::{Filler, Landed, Question};
+use fill::{Filled, Filler, Landed, Question};
 use plan::{Plan, View};
 
 /// How often a batch is planned together with others before it asks for itself alone.
@@ -168,11 +168,15 @@ impl BatchEndpoint {
     ) -> Outcome {
         let waiting = lead.wait();
         filler.take_off(self, Question::whole(asked), lead);
+        let at_hand = shelf.as_deref().map(Deref::deref);
+        if let Some(stale) = self.instead_of_waiting(filler, &asked.batch, at_hand) {
+            return stale;
+        }
         let landed = waiting.landed().await;
         let landed = landed.unwrap_or_else(|| Err(Arc::new(FetchError::Panicked)));
-        let at_hand = shelf.as_deref().map(Deref::deref);
         if fill::has_failed(&landed)
-            && let Some(stale) = self.instead_of_error(filler, &asked.batch, at_hand, &landed)
+            && let Some(stale) =
+                self.instead_of_error(filler, &asked.batch, at_hand, landed.as_deref().ok())
         {
             return stale;
         }
@@ -188,13 +192,27 @@ impl BatchEndpoint {
         Outcome::Reply(respond::relayed(&filled, status))
     }
 
+    /// The whole batch from memory at once, while the VMS is failing: whoever asks it then asks whether it is well again, and
+    /// that may take as long as a fetch may.
+    fn instead_of_waiting(
+        &self,
+        filler: &Filler,
+        batch: &BatchRequest,
+        shelf: Option<&Shelf>,
+    ) -> Option<Outcome> {
+        if batch.no_cache || !filler.origin.is_failing() {
+            return None;
+        }
+        self.instead_of_error(filler, batch, shelf, None)
+    }
+
     /// The whole batch from memory, if each of its ids is at hand within `stale_if_error`.
     fn instead_of_error(
         &self,
         filler: &Filler,
         batch: &BatchRequest,
         shelf: Option<&Shelf>,
-        failed: &Landed,
+        filled: Option<&Filled>,
     ) -> Option<Outcome> {
         let (shelf, now) = (shelf?, filler.clock.now());
         let need = Need::AnythingButAnError;
@@ -204,9 +222,8 @@ impl BatchEndpoint {
             return None;
         }
         let sequence = self.sequence(shelf, &sorted, batch)?;
-        let filled = failed.as_ref().ok();
         let status = CacheStatus::InsteadOfError {
-            status: filled.map(|filled| filled.status()),
+            status: filled.map(Filled::status),
             ttl_ms: sorted.ttl_ms.unwrap_or_default(),
         };
         let mut reply = respond::composed(shelf, &sorted, batch, sequence, now, status);

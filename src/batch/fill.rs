@@ -177,13 +177,20 @@ impl Filler {
         let started = Instant::now();
         let answered = self.origin.fetch(&request, &body).await;
         let took = started.elapsed();
-        self.metrics
-            .fetch(endpoint.config.endpoint, ids.len(), took);
+        let was_sent = !matches!(answered, Err(FetchError::Open | FetchError::Busy(_)));
+        if was_sent {
+            let endpoint = endpoint.config.endpoint;
+            self.metrics.fetch(endpoint, ids.len(), took);
+        }
         let answer = match answered {
             Ok(answer) => answer,
             Err(error) => {
                 self.metrics.fetch_outcome(FetchOutcome::of_error(&error));
-                tracing::warn!(%error, ids = ids.len(), "fetch failed");
+                match error {
+                    // There is a line of the breaker's already.
+                    FetchError::Open => tracing::debug!(%error, ids = ids.len(), "not fetched"),
+                    _ => tracing::warn!(%error, ids = ids.len(), "fetch failed"),
+                }
                 return Err(error);
             }
         };

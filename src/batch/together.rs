@@ -90,6 +90,10 @@ impl BatchEndpoint {
             waits.insert(0, (lead.wait(), true));
             filler.take_off(self, question, lead);
         }
+        let at_hand = parts.shelf.as_deref().map(Deref::deref);
+        if let Some(stale) = self.instead_of_waiting(filler, &asked.batch, at_hand) {
+            return Some(stale);
+        }
         counts.hit = asked.batch.ids.len() - counts.miss;
         let mut landings = Vec::with_capacity(waits.len());
         for (wait, is_own) in waits {
@@ -136,7 +140,7 @@ impl BatchEndpoint {
             _ => None,
         });
         if let Some((landed, is_own)) = failed {
-            let stale = self.instead_of_error(filler, &asked.batch, whole, landed);
+            let stale = self.instead_of_error(filler, &asked.batch, whole, landed.as_deref().ok());
             return Some(stale.unwrap_or_else(|| failure(landed, is_own, counts)));
         }
         if landings.iter().any(|l| matches!(l.part, Part::Lost)) {

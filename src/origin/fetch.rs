@@ -74,6 +74,9 @@ pub trait Origin: Send + Sync {
     ///
     /// Any [`FetchError`] but [`FetchError::Panicked`].
     async fn fetch(&self, request: &RequestHeader, body: &Bytes) -> Result<Answer, FetchError>;
+
+    /// Whether it has failed of late, so that nobody should wait for it who can do without.
+    fn is_failing(&self) -> bool;
 }
 
 /// The VMS as an [`Origin`]: sends fetches to its servers.
@@ -116,6 +119,10 @@ impl Origin for Fetcher {
         timeout_at(deadline, self.try_servers(request, body))
             .await
             .unwrap_or(Err(FetchError::Timeout(self.deadline)))
+    }
+
+    fn is_failing(&self) -> bool {
+        self.servers.are_failing()
     }
 }
 

@@ -144,6 +144,15 @@ impl Servers {
             .any(|server| server.admits(Traffic::Fetch))
     }
 
+    /// Whether no server is closed: whoever is asked is asked to see whether he is well again.
+    pub fn are_failing(&self) -> bool {
+        let servers = self.servers.load();
+        let tried = Tried::default();
+        !Candidates::of(&servers, &tried, 0)
+            .well()
+            .any(Server::is_closed)
+    }
+
     /// The next server in turn for a fetch; `None` if no breaker gives leave.
     pub fn next_for_fetch(&self, tried: &Tried) -> Option<Turn> {
         let servers = self.servers.load();

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub(super) struct Vms {
     pub(super) clock: Clock,
     pub(super) history: Mutex<History>,
     pub(super) pending: Mutex<BTreeMap<u64, Pending>>,
+    /// Whether the latest fetch failed.
+    pub(super) is_failing: AtomicBool,
     /// Fetches of something that was being fetched already.
     pub(super) twice: Mutex<Vec<String>>,
 }
@@ -61,6 +64,7 @@ impl Vms {
             history: Mutex::new(History::new(clock.now())),
             clock,
             pending: Mutex::default(),
+            is_failing: AtomicBool::default(),
             twice: Mutex::default(),
         }
     }
@@ -69,6 +73,7 @@ impl Vms {
     pub(super) fn begin(&self) {
         *self.history.lock().unwrap() = History::new(self.clock.now());
         self.twice.lock().unwrap().clear();
+        self.is_failing.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn moment(&self) -> Moment {
@@ -107,6 +112,7 @@ impl Vms {
     /// Lets the edge have the answer; tells the fetch, and the answer's status.
     pub(super) fn deliver(&self, number: u64) -> (Pending, u16) {
         self.process(number);
+        self.is_failing.store(false, Ordering::Relaxed);
         let mut fetch = self.take(number);
         let told = fetch.processed.take().expect("it was processed above");
         let status = told.0;
@@ -118,6 +124,7 @@ impl Vms {
     }
 
     pub(super) fn fail(&self, number: u64, failure: Failure) {
+        self.is_failing.store(true, Ordering::Relaxed);
         let _ = self.take(number).answer.send(Err(failure));
     }
 
@@ -148,6 +155,10 @@ impl Vms {
 
 #[async_trait]
 impl Origin for Arc<Vms> {
+    fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
+    }
+
     async fn fetch(&self, request: &RequestHeader, _: &Bytes) -> Result<Answer, FetchError> {
         let (answer, answered) = oneshot::channel();
         let started = self.moment();
