@@ -131,7 +131,7 @@ impl Edge {
         let addresses = self.listeners.iter().map(bound_address).collect();
         let admin_address = bound_address(&self.admin);
         let ready = Arc::new(AtomicBool::new(true));
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(&config.batches));
         let longest = config
             .batches
             .iter()

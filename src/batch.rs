@@ -110,14 +110,16 @@ impl BatchEndpoint {
             false => filler.store.shelf(&asked.batch.key),
         };
         let Some(shelf) = shelf else {
-            filler
-                .metrics
-                .items(ItemResult::Missing, asked.batch.ids.len());
+            filler.metrics.items(
+                self.config.endpoint,
+                ItemResult::Missing,
+                asked.batch.ids.len(),
+            );
             return self.miss(filler, asked, None).await;
         };
         let now = filler.clock.now();
         let (sorted, sequence) = self.sort_out(filler, &shelf, &asked.batch, Need::Answer, now);
-        count(&filler.metrics, &sorted);
+        count(&filler.metrics, self.config.endpoint, &sorted);
         match sequence {
             Some(sequence) if sorted.missing.is_empty() => {
                 self.refresh(filler, &asked, &sorted);
@@ -295,11 +297,11 @@ impl BatchEndpoint {
     }
 }
 
-fn count(metrics: &Metrics, sorted: &Sorted) {
-    metrics.items(ItemResult::Fresh, sorted.fresh());
-    metrics.items(ItemResult::Stale, sorted.stale.len());
-    metrics.items(ItemResult::Absent, sorted.absent);
-    metrics.items(ItemResult::Missing, sorted.missing.len());
+fn count(metrics: &Metrics, endpoint: config::EndpointId, sorted: &Sorted) {
+    metrics.items(endpoint, ItemResult::Fresh, sorted.fresh());
+    metrics.items(endpoint, ItemResult::Stale, sorted.stale.len());
+    metrics.items(endpoint, ItemResult::Absent, sorted.absent);
+    metrics.items(endpoint, ItemResult::Missing, sorted.missing.len());
 }
 
 /// The asked ids that are answered or may yet be, in the order asked: all but the known absences.

@@ -241,13 +241,13 @@ impl ProxyHttp for EdgeProxy {
         let metrics = &self.filler.metrics;
         match self.judge(session, endpoint, ctx.peer).await? {
             Verdict::PassThrough(reason) => {
-                metrics.bypass(reason);
+                metrics.bypass(endpoint.config.endpoint, reason);
                 ctx.batch = Some(BatchResult::Bypass);
                 ctx.bypass = Some(reason);
                 Ok(false)
             }
             Verdict::Refuse(refusal) => {
-                metrics.batch(BatchResult::Rejected);
+                metrics.batch(endpoint.config.endpoint, BatchResult::Rejected);
                 ctx.batch = Some(BatchResult::Rejected);
                 let too_large = refusal == Refusal::BodyTooLarge;
                 let error = EdgeError::Refused(refusal);
@@ -260,7 +260,7 @@ impl ProxyHttp for EdgeProxy {
                 Ok(true)
             }
             Verdict::Reply(reply) => {
-                metrics.batch(reply.result);
+                metrics.batch(endpoint.config.endpoint, reply.result);
                 ctx.batch = Some(reply.result);
                 ctx.upstream = reply.upstream;
                 client::write(session, reply.header, reply.body).await?;

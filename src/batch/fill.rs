@@ -150,7 +150,8 @@ impl Filler {
         let started = Instant::now();
         let answered = self.origin.fetch(&request, &body).await;
         let took = started.elapsed();
-        self.metrics.fetch(ids.len(), took);
+        self.metrics
+            .fetch(endpoint.config.endpoint, ids.len(), took);
         let answer = match answered {
             Ok(answer) => answer,
             Err(error) => {

@@ -1,4 +1,6 @@
-//! Every metric, with its meaning. Labels are closed sets: no path, no user, no id.
+//! Every metric, with its meaning. Labels are closed sets: no path, no user, no id; a batch endpoint has a name.
+
+mod label;
 
 use std::time::Duration;
 
@@ -8,139 +10,10 @@ use prometheus::{
 };
 
 use crate::cache::store::Usage;
-use crate::origin::answer::Unfit;
-use crate::origin::fetch::FetchError;
+use crate::config::{Batch, EndpointId};
 use crate::reply::cache_status::BatchResult;
 use crate::request::decline::Bypass;
-
-/// A closed set of label values.
-pub trait Label: Copy + 'static {
-    /// The label's name.
-    const NAME: &'static str;
-    /// Every value, in the order of their discriminants.
-    const ALL: &'static [Self];
-    /// The value as it is written.
-    fn name(self) -> &'static str;
-    /// Its place in [`Label::ALL`].
-    fn place(self) -> usize;
-}
-
-macro_rules! label {
-    ($(#[$doc:meta])* $set:ident as $label:literal { $($(#[$value_doc:meta])* $value:ident = $name:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $set { $($(#[$value_doc])* $value,)* }
-
-        impl Label for $set {
-            const NAME: &'static str = $label;
-            const ALL: &'static [Self] = &[$(Self::$value,)*];
-            fn name(self) -> &'static str {
-                match self { $(Self::$value => $name,)* }
-            }
-            fn place(self) -> usize {
-                self as usize
-            }
-        }
-    };
-}
-
-label! {
-    /// What was known about an asked id.
-    ItemResult as "result" {
-        /// A usable item.
-        Fresh = "fresh",
-        /// A stale item, answered while it is refreshed.
-        Stale = "stale",
-        /// Known to be absent.
-        Absent = "absent",
-        /// Nothing usable.
-        Missing = "missing",
-    }
-}
-
-label! {
-    /// What came of a fetch.
-    FetchOutcome as "outcome" {
-        /// A 200 whose items were stored.
-        Stored = "stored",
-        /// A 200 that does not fit; relayed or passed through.
-        Unfit = "unfit",
-        /// Another status; relayed.
-        Status = "status",
-        /// No connection.
-        Connect = "connect",
-        /// Not complete in time.
-        Timeout = "timeout",
-        /// Broke off, or was not HTTP.
-        Broken = "broken",
-        /// No permit in time.
-        Busy = "busy",
-        /// Larger than the edge holds.
-        TooLarge = "too_large",
-    }
-}
-
-label! {
-    /// What a mark covers.
-    MarkScope as "scope" {
-        /// All items of one user.
-        User = "user",
-        /// One item, for everyone.
-        Item = "item",
-        /// Everything.
-        All = "all",
-    }
-}
-
-label! {
-    /// What kind of request it was.
-    RequestKind as "kind" {
-        /// On a batch path, answered by the edge.
-        Batch = "batch",
-        /// Passed through.
-        Pass = "pass",
-    }
-}
-
-macro_rules! label_of {
-    ($set:ident as $label:literal) => {
-        impl Label for $set {
-            const NAME: &'static str = $label;
-            const ALL: &'static [Self] = &Self::ALL;
-            fn name(self) -> &'static str {
-                self.name()
-            }
-            fn place(self) -> usize {
-                self as usize
-            }
-        }
-    };
-}
-
-label_of!(BatchResult as "result");
-label_of!(Bypass as "reason");
-
-impl FetchOutcome {
-    /// Of a fetch without answer.
-    pub fn of_error(error: &FetchError) -> Self {
-        match error {
-            FetchError::Busy(_) => Self::Busy,
-            FetchError::Connect(..) => Self::Connect,
-            FetchError::Timeout(_) => Self::Timeout,
-            FetchError::Broken(_) | FetchError::Panicked => Self::Broken,
-            FetchError::TooLarge => Self::TooLarge,
-        }
-    }
-
-    /// Of a fetch with an answer.
-    pub fn of_fill<T>(fill: &Result<T, Unfit>) -> Self {
-        match fill {
-            Ok(_) => Self::Stored,
-            Err(Unfit::Status(_)) => Self::Status,
-            Err(_) => Self::Unfit,
-        }
-    }
-}
+pub use label::{FetchOutcome, ItemResult, Label, MarkScope, RequestKind};
 
 /// A counter for each value of a label, found without hashing.
 struct CounterPer<L> {
@@ -151,19 +24,63 @@ struct CounterPer<L> {
 impl<L: Label> CounterPer<L> {
     fn new(registry: &Registry, name: &str, help: &str) -> Self {
         let family = IntCounterVec::new(Opts::new(name, help), &[L::NAME]).expect(VALID);
-        let counters = L::ALL
-            .iter()
-            .map(|value| family.with_label_values(&[value.name()]))
-            .collect();
-        registry.register(Box::new(family)).expect(VALID);
+        registry.register(Box::new(family.clone())).expect(VALID);
+        Self::with(|value| family.with_label_values(&[value]))
+    }
+
+    /// The counters of one endpoint in a family of all.
+    fn of(family: &IntCounterVec, endpoint: &str) -> Self {
+        Self::with(|value| family.with_label_values(&[endpoint, value]))
+    }
+
+    fn with(counter: impl Fn(&str) -> IntCounter) -> Self {
         Self {
-            counters,
+            counters: L::ALL.iter().map(|value| counter(value.name())).collect(),
             label: std::marker::PhantomData,
         }
     }
 
     fn add(&self, value: L, count: u64) {
         self.counters[value.place()].inc_by(count);
+    }
+}
+
+/// What is counted of each endpoint by itself.
+struct EndpointCounters {
+    requests: CounterPer<BatchResult>,
+    items: CounterPer<ItemResult>,
+    fetch_ids: IntCounter,
+}
+
+impl EndpointCounters {
+    /// Of these endpoints, each in its place.
+    fn of_all(registry: &Registry, batches: &[Batch]) -> Vec<Self> {
+        let family = |name: &str, help: &str, labels: &[&str]| {
+            let family = IntCounterVec::new(Opts::new(name, help), labels).expect(VALID);
+            registry.register(Box::new(family.clone())).expect(VALID);
+            family
+        };
+        let requests = family(
+            "vms_edge_endpoint_requests_total",
+            "Requests on a batch path, by endpoint and by how they were answered.",
+            &["batch", BatchResult::NAME],
+        );
+        let items = family(
+            "vms_edge_endpoint_items_total",
+            "Ids asked in batches, by endpoint and by what was known about them.",
+            &["batch", ItemResult::NAME],
+        );
+        let fetch_ids = family(
+            "vms_edge_endpoint_fetch_ids_total",
+            "Ids asked in fetches, by endpoint.",
+            &["batch"],
+        );
+        let counters = |batch: &Batch| Self {
+            requests: CounterPer::of(&requests, &batch.name),
+            items: CounterPer::of(&items, &batch.name),
+            fetch_ids: fetch_ids.with_label_values(&[&batch.name]),
+        };
+        batches.iter().map(counters).collect()
     }
 }
 
@@ -178,6 +95,7 @@ const SECONDS: [f64; 15] = [
 /// The metrics of one edge.
 pub struct Metrics {
     registry: Registry,
+    endpoints: Vec<EndpointCounters>,
     batch_requests: CounterPer<BatchResult>,
     batch_items: CounterPer<ItemResult>,
     fetches: CounterPer<FetchOutcome>,
@@ -195,8 +113,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All at zero, in a registry of their own.
-    pub fn new() -> Self {
+    /// All at zero, in a registry of their own; each of `batches` is in its place.
+    pub fn new(batches: &[Batch]) -> Self {
         let registry = Registry::new();
         let r = &registry;
         let kinds = prometheus::HistogramVec::new(
@@ -211,6 +129,7 @@ impl Metrics {
         r.register(Box::new(kinds.clone())).expect(VALID);
         let kind = |kind: RequestKind| kinds.with_label_values(&[kind.name()]);
         Self {
+            endpoints: EndpointCounters::of_all(r, batches),
             batch_requests: CounterPer::new(
                 r,
                 "vms_edge_batch_requests_total",
@@ -273,25 +192,34 @@ impl Metrics {
         }
     }
 
-    /// Counts a request on a batch path.
-    pub fn batch(&self, result: BatchResult) {
+    /// Counts a request on the path of an endpoint.
+    pub fn batch(&self, endpoint: EndpointId, result: BatchResult) {
         self.batch_requests.add(result, 1);
+        self.endpoints[endpoint.place()].requests.add(result, 1);
     }
 
     /// Counts asked ids.
-    pub fn items(&self, result: ItemResult, count: usize) {
-        self.batch_items.add(result, count as u64);
+    pub fn items(&self, endpoint: EndpointId, result: ItemResult, count: usize) {
+        if count > 0 {
+            self.batch_items.add(result, count as u64);
+            self.endpoints[endpoint.place()]
+                .items
+                .add(result, count as u64);
+        }
     }
 
-    /// Counts a request that passes through uncached.
-    pub fn bypass(&self, reason: Bypass) {
-        self.batch_requests.add(BatchResult::Bypass, 1);
+    /// Counts a request on the path of an endpoint that passes through uncached.
+    pub fn bypass(&self, endpoint: EndpointId, reason: Bypass) {
+        self.batch(endpoint, BatchResult::Bypass);
         self.bypasses.add(reason, 1);
     }
 
     /// Counts a fetch of `ids` ids.
-    pub fn fetch(&self, ids: usize, took: Duration) {
+    pub fn fetch(&self, endpoint: EndpointId, ids: usize, took: Duration) {
         self.fetch_ids.inc_by(ids as u64);
+        self.endpoints[endpoint.place()]
+            .fetch_ids
+            .inc_by(ids as u64);
         self.fetch_seconds.observe(took.as_secs_f64());
     }
 
@@ -331,12 +259,6 @@ impl Metrics {
             .encode(&self.registry.gather(), &mut text)
             .expect("gathered metrics can be written to a Vec");
         text
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -10,6 +10,7 @@ mod answers;
 mod checks;
 mod clients;
 mod counted;
+mod endpoints;
 mod failing;
 mod fetching;
 mod framing;

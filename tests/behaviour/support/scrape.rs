@@ -74,6 +74,37 @@ impl Scrape {
         scrape
     }
 
+    /// What is counted by endpoint adds up to what is counted of all; only of a reading while nothing happens.
+    fn check_endpoints(&self) {
+        for (of_all, by_endpoint) in [
+            (
+                "vms_edge_batch_requests_total",
+                "vms_edge_endpoint_requests_total",
+            ),
+            (
+                "vms_edge_batch_items_total",
+                "vms_edge_endpoint_items_total",
+            ),
+            (
+                "vms_edge_fetch_ids_total",
+                "vms_edge_endpoint_fetch_ids_total",
+            ),
+        ] {
+            for (series, all) in self
+                .series
+                .iter()
+                .filter(|series| series.0.starts_with(of_all))
+            {
+                let label = series.split_once('{').map_or("}", |(_, label)| label);
+                let endpoints = self.series.iter().filter(|(series, _)| {
+                    series.starts_with(by_endpoint) && series.ends_with(label)
+                });
+                let sum: f64 = endpoints.map(|(_, value)| value).sum();
+                assert_eq!(sum, *all, "{by_endpoint} adds up to {series}");
+            }
+        }
+    }
+
     fn add_sample(&mut self, line: &str) {
         let (series, value) = line.rsplit_once(' ').expect("a series and a value");
         let value: f64 = value.parse().expect("a number");
@@ -136,10 +167,11 @@ impl Scrape {
         *value.unwrap_or_else(|| panic!("there is no {series}"))
     }
 
-    /// By how much each series moved since `before`, but for those of time and bytes, of which no test can know.
+    /// By how much each series moved since `before`, but for those of time and bytes, of which no test can know, and those
+    /// by endpoint, which add up to others.
     pub(crate) fn moved_since(&self, before: &Self) -> BTreeMap<&str, f64> {
         let unknowable = |series: &str| {
-            ["_bucket", "_sum", "_cache_bytes"]
+            ["_bucket", "_sum", "_cache_bytes", "_endpoint_"]
                 .iter()
                 .any(|part| series.contains(part))
         };
@@ -168,6 +200,7 @@ impl<'a> Watch<'a> {
     /// Exactly these series moved since the last look, by so much; names without `vms_edge_`.
     pub(crate) async fn sees(&mut self, expected: &[(&str, i32)]) {
         let now = Scrape::settled(self.world.edge.admin).await;
+        now.check_endpoints();
         let expected: BTreeMap<String, f64> = expected
             .iter()
             .map(|(series, by)| (format!("vms_edge_{series}"), f64::from(*by)))

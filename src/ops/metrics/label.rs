@@ -1,0 +1,135 @@
+//! The labels of metrics: each a closed set of values.
+
+use crate::origin::answer::Unfit;
+use crate::origin::fetch::FetchError;
+use crate::reply::cache_status::BatchResult;
+use crate::request::decline::Bypass;
+
+/// A closed set of label values.
+pub trait Label: Copy + 'static {
+    /// The label's name.
+    const NAME: &'static str;
+    /// Every value, in the order of their discriminants.
+    const ALL: &'static [Self];
+    /// The value as it is written.
+    fn name(self) -> &'static str;
+    /// Its place in [`Label::ALL`].
+    fn place(self) -> usize;
+}
+
+macro_rules! label {
+    ($(#[$doc:meta])* $set:ident as $label:literal { $($(#[$value_doc:meta])* $value:ident = $name:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $set { $($(#[$value_doc])* $value,)* }
+
+        impl Label for $set {
+            const NAME: &'static str = $label;
+            const ALL: &'static [Self] = &[$(Self::$value,)*];
+            fn name(self) -> &'static str {
+                match self { $(Self::$value => $name,)* }
+            }
+            fn place(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+label! {
+    /// What was known about an asked id.
+    ItemResult as "result" {
+        /// A usable item.
+        Fresh = "fresh",
+        /// A stale item, answered while it is refreshed.
+        Stale = "stale",
+        /// Known to be absent.
+        Absent = "absent",
+        /// Nothing usable.
+        Missing = "missing",
+    }
+}
+
+label! {
+    /// What came of a fetch.
+    FetchOutcome as "outcome" {
+        /// A 200 whose items were stored.
+        Stored = "stored",
+        /// A 200 that does not fit; relayed or passed through.
+        Unfit = "unfit",
+        /// Another status; relayed.
+        Status = "status",
+        /// No connection.
+        Connect = "connect",
+        /// Not complete in time.
+        Timeout = "timeout",
+        /// Broke off, or was not HTTP.
+        Broken = "broken",
+        /// No permit in time.
+        Busy = "busy",
+        /// Larger than the edge holds.
+        TooLarge = "too_large",
+    }
+}
+
+label! {
+    /// What a mark covers.
+    MarkScope as "scope" {
+        /// All items of one user.
+        User = "user",
+        /// One item, for everyone.
+        Item = "item",
+        /// Everything.
+        All = "all",
+    }
+}
+
+label! {
+    /// What kind of request it was.
+    RequestKind as "kind" {
+        /// On a batch path, answered by the edge.
+        Batch = "batch",
+        /// Passed through.
+        Pass = "pass",
+    }
+}
+
+macro_rules! label_of {
+    ($set:ident as $label:literal) => {
+        impl Label for $set {
+            const NAME: &'static str = $label;
+            const ALL: &'static [Self] = &Self::ALL;
+            fn name(self) -> &'static str {
+                self.name()
+            }
+            fn place(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+label_of!(BatchResult as "result");
+label_of!(Bypass as "reason");
+
+impl FetchOutcome {
+    /// Of a fetch without answer.
+    pub fn of_error(error: &FetchError) -> Self {
+        match error {
+            FetchError::Busy(_) => Self::Busy,
+            FetchError::Connect(..) => Self::Connect,
+            FetchError::Timeout(_) => Self::Timeout,
+            FetchError::Broken(_) | FetchError::Panicked => Self::Broken,
+            FetchError::TooLarge => Self::TooLarge,
+        }
+    }
+
+    /// Of a fetch with an answer.
+    pub fn of_fill<T>(fill: &Result<T, Unfit>) -> Self {
+        match fill {
+            Ok(_) => Self::Stored,
+            Err(Unfit::Status(_)) => Self::Status,
+            Err(_) => Self::Unfit,
+        }
+    }
+}
