@@ -10,6 +10,7 @@
 //! Relative paths in the file (`upstream.ca`, `admin.token_file`) are relative to the working directory.
 
 mod address;
+mod bound;
 mod fault;
 mod file;
 mod material;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+pub use bound::{Bound, Revocation};
 pub use fault::{ConfigError, Fault};
 pub use material::{MaterialError, Token, read_authorities};
 pub use route::{PathPattern, Segment};

@@ -39,7 +39,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Validate a configuration file and print the configuration in effect.
+    /// Validate a configuration file; print the configuration in effect, and how long a revoked token is answered.
     Check {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => with_config(&config, |config| report(serve(config))),
         Command::Check { config } => with_config(&config, |config| {
-            print!("{}", config.effective());
+            print!("{}\n{}", config.effective(), config.revocation());
             ExitCode::SUCCESS
         }),
         Command::Demo { once } => report(demo(once)),

@@ -211,6 +211,35 @@ mod tests {
 
     proptest! {
         #[test]
+        fn nothing_is_answered_beyond_the_bound_that_operators_are_told(
+            fresh in 0u64..100, absent in 0u64..100, revalidate in 0u64..100, more in 0u64..100,
+            jitter in 0.0..=0.5f64, share in any::<u16>(), early in 0u64..50_000, soft in any::<bool>(),
+        ) {
+            let text = format!(
+                "upstream.servers = [\"vms:1\"]\n[[batch]]\npath = \"/a\"\nfresh = \"{fresh}s\"\n\
+                 absent = \"{absent}s\"\nstale_while_revalidate = \"{revalidate}s\"\n\
+                 stale_if_error = \"{}s\"\njitter = {jitter:?}",
+                revalidate + more
+            );
+            let config = config::Config::parse(&text, "test").unwrap();
+            let windows = Windows::new(&config.batches[0]);
+            let told = config.revocation();
+            for (bound, worst) in [(told.usual, Usability::Stale), (told.failing, Usability::IfError)] {
+                let usability = |kind, age| match soft {
+                    true => windows.judge_softened(kind, age, Jitter::new(share)).usability,
+                    false => windows.judge(kind, age, Jitter::new(share)).usability,
+                };
+                for kind in [Kind::Item, Kind::Absence] {
+                    prop_assert!(usability(kind, bound.time) > worst);
+                }
+                let (age, unspread) = (bound.time.saturating_sub(Duration::from_millis(early + 1)), Jitter::new(0));
+                let answers = [Kind::Item, Kind::Absence]
+                    .map(|kind| windows.judge(kind, age, unspread).usability <= worst);
+                prop_assert!(bound.time.is_zero() || answers.contains(&true), "no more is told than need be");
+            }
+        }
+
+        #[test]
         fn usability_only_falls_and_nothing_outlives_the_longest_window(
             fresh in 0u64..1000, absent in 0u64..1000, jitter in 0.0..0.5f64,
             share in any::<u16>(), age in 0u64..2000, later in 0u64..2000, item in any::<bool>(),

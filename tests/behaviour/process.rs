@@ -148,6 +148,34 @@ async fn a_bad_configuration_binds_no_port() {
 }
 
 #[tokio::test]
+async fn a_check_prints_a_valid_file_and_how_long_a_revoked_token_is_answered() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("edge.toml");
+    let mut text = include_str!("../../conf/edge.toml").to_owned();
+    let mut last = None;
+    for _ in 0..2 {
+        std::fs::write(&path, &text).expect("a file");
+        let check = Command::new(env!("CARGO_BIN_EXE_vms-edge"))
+            .args(["check", "--config"])
+            .arg(&path)
+            .output();
+        let output = soon("the end of the program", check)
+            .await
+            .expect("it runs");
+        assert!(output.status.success());
+        text = String::from_utf8(output.stdout).expect("text");
+        let bound = "\n#   330s (batch[0].fresh + batch[0].stale_while_revalidate) while the VMS answers\n\
+                     #   1830s (batch[0].fresh + batch[0].stale_if_error) while the VMS fails\n";
+        assert!(text.ends_with(bound), "{text}");
+        assert!(
+            last.is_none_or(|last| last == text),
+            "printed again, it is the same"
+        );
+        last = Some(text.clone());
+    }
+}
+
+#[tokio::test]
 async fn an_unreadable_authority_is_said_in_one_line() {
     let text = "upstream.servers = [\"127.0.0.1:9\"]\nupstream.tls = true\nupstream.ca = \"/no/such/ca.pem\"";
     let (said, status) = refused(text, &[]).await;
