@@ -20,6 +20,7 @@ mod model;
 mod operators;
 mod passing;
 mod process;
+mod purging;
 mod refusing;
 mod shutdown;
 mod stored;
