@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::batch::fill::Filler;
+use crate::batch::invalidate::Invalidator;
 use crate::cache::clock::Clock;
 use crate::cache::freshness::Windows;
 use crate::cache::marks::Marks;
@@ -155,6 +156,10 @@ impl Edge {
             host: config.upstream.host.clone(),
         });
 
+        let keys = Arc::new(KeyMaker::new().map_err(StartError::Secret)?);
+        let invalidator = Invalidator::new(Arc::clone(&filler), Arc::clone(&keys), &config);
+        let invalidator = Arc::new(invalidator);
+
         self.background.spawn(keep_resolved(Arc::clone(&servers)));
         if config.upstream.health.check != HealthCheck::Never {
             let checker = Checker::new(&config.upstream, Arc::clone(&servers));
@@ -162,12 +167,15 @@ impl Edge {
                 .spawn(health::keep_checked(Arc::new(checker)));
         }
         let counted = Arc::clone(&filler);
+        let purging = Arc::clone(&invalidator);
         let router = admin::router(Admin {
             metrics,
             usage: Box::new(move || counted.store.usage()),
             ready: Arc::clone(&ready),
             log_dropped,
             token: config.admin.token.clone(),
+            batches: config.batches.clone(),
+            purge: Box::new(move |purge| purging.purge(purge)),
         });
         let admin = self.admin;
         self.background.spawn(async move {
@@ -176,8 +184,7 @@ impl Edge {
             axum::serve(listener, router).await
         });
 
-        let keys = Arc::new(KeyMaker::new().map_err(StartError::Secret)?);
-        let edge = EdgeProxy::new(&config, Arc::clone(&filler), servers, keys);
+        let edge = EdgeProxy::new(&config, Arc::clone(&filler), servers, keys, invalidator);
         let proxy = http_proxy(&config, edge);
         let workers = Workers::start(config.server.threads, &self.listeners, proxy)
             .map_err(StartError::Threads)?;

@@ -47,7 +47,7 @@ pub struct EdgeProxy {
     endpoints: Vec<Arc<BatchEndpoint>>,
     filler: Arc<Filler>,
     servers: Arc<Servers>,
-    invalidator: Invalidator,
+    invalidator: Arc<Invalidator>,
     keys: Arc<KeyMaker>,
     headers: config::Headers,
     trusted_proxies: Vec<IpNet>,
@@ -97,17 +97,18 @@ enum Verdict {
 }
 
 impl EdgeProxy {
-    /// The proxy of `config` before `servers`, working with `filler`.
+    /// The proxy of `config` before `servers`, working with `filler` and telling `invalidator` what passes through.
     pub fn new(
         config: &config::Config,
         filler: Arc<Filler>,
         servers: Arc<Servers>,
         keys: Arc<KeyMaker>,
+        invalidator: Arc<Invalidator>,
     ) -> Self {
         let endpoint = |batch| Arc::new(BatchEndpoint::new(batch, &config.headers.vary));
         Self {
             endpoints: config.batches.iter().map(endpoint).collect(),
-            invalidator: Invalidator::new(Arc::clone(&filler), Arc::clone(&keys), config),
+            invalidator,
             filler,
             servers,
             keys,

@@ -1,4 +1,5 @@
-//! Invalidation: which requests that pass through make stored items wrong, and the marks that say so.
+//! Invalidation: which requests that pass through make stored items wrong, what operators purge, and the marks that say
+//! so.
 //!
 //! Marks are set when the VMS's header has arrived and before the client sees it, so that whoever reads after a write
 //! reads what was written.
@@ -12,6 +13,7 @@ use crate::cache::clock::Time;
 use crate::cache::marks::Strength;
 use crate::config::{Config, EndpointId};
 use crate::ops::metrics::MarkScope;
+use crate::ops::purge::Purge;
 use crate::request::credential;
 use crate::request::key::{KeyMaker, UserId};
 use crate::request::write::{self, Rules};
@@ -66,6 +68,26 @@ impl Invalidator {
             && let Some(writer) = write::writer(request, &self.keys)
         {
             self.filler.end_user(writer);
+        }
+    }
+
+    /// Purges for an operator: what was fetched before is not used any more, or only as what is stale.
+    pub fn purge(&self, purge: &Purge) {
+        let (now, mode) = (self.filler.clock.now(), purge.strength);
+        let (marks, metrics) = (&self.filler.marks, &self.filler.metrics);
+        if purge.everything {
+            marks.everything(mode, now);
+            metrics.mark(MarkScope::All);
+        }
+        if let Some(user) = &purge.user {
+            marks.user(mode, self.keys.holder(user.token()), now);
+            metrics.mark(MarkScope::User);
+        }
+        for &endpoint in &purge.endpoints {
+            for &id in &purge.items {
+                marks.item(mode, endpoint, id, now);
+                metrics.mark(MarkScope::Item);
+            }
         }
     }
 }

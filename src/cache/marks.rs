@@ -30,6 +30,19 @@ pub enum Strength {
     Soft,
 }
 
+impl Strength {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Hard, Self::Soft];
+
+    /// The name in purges and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hard => "hard",
+            Self::Soft => "soft",
+        }
+    }
+}
+
 /// All marks.
 pub struct Marks {
     hard: Layer,

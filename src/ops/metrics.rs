@@ -1,7 +1,6 @@
 //! Every metric, with its meaning. Labels are closed sets: no path, no user, no id; a batch endpoint has a name.
 
 mod label;
-
 mod servers;
 
 use std::sync::Arc;

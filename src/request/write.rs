@@ -67,11 +67,6 @@ impl Rules {
         }
     }
 
-    /// Every endpoint.
-    pub fn endpoints(&self) -> &[EndpointId] {
-        &self.endpoints
-    }
-
     /// What a write reaches; nothing if no rule matches.
     pub fn reach(&self, request: &RequestHeader) -> Reach {
         let mut reach = Reach::default();

@@ -30,6 +30,16 @@ async fn assert_is(edge: &TestEdge, state: &str) {
     assert!(metrics.contains(&line), "not {state}: {metrics}");
 }
 
+/// Waits until the metrics say so.
+async fn becomes(edge: &TestEdge, line: &str) {
+    let said = async {
+        while !metrics(edge).await.contains(line) {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(line, said).await;
+}
+
 /// All widgets ask at once.
 fn ask_at_once(widgets: &[Widget<'_>]) -> JoinSet<Answer> {
     widgets
@@ -73,20 +83,18 @@ async fn a_redeploy_is_not_seen_by_widgets_and_the_vms_is_not_stampeded_when_it_
     }
     assert_is(&world.edge, "open").await;
 
-    // It accepts, but hangs: while the breaker is open nobody notices, and then three do.
+    // It accepts, but hangs: three find out, and nobody waits for them.
     let hold = world.vms.hold();
     deployment.comes_up();
     let before = told();
     answered(&mut ask_at_once(&widgets), 8).await;
     assert_eq!(told(), before);
     world.advance(1);
-    let mut asking = ask_at_once(&widgets);
+    answered(&mut ask_at_once(&widgets), 8).await;
     soon("three probes", hold.arrived(3)).await;
-    answered(&mut asking, 5).await;
     assert_eq!(told().0, before.0 + 3);
     assert_is(&world.edge, "half_open").await;
-    answered(&mut asking, 3).await;
-    assert_is(&world.edge, "open").await;
+    becomes(&world.edge, "vms_edge_upstream_servers{state=\"open\"} 1\n").await;
 
     // It is well: for the rest of the pause nobody asks it.
     drop(hold);
@@ -97,13 +105,16 @@ async fn a_redeploy_is_not_seen_by_widgets_and_the_vms_is_not_stampeded_when_it_
     world.advance(1);
     for probed in [3, 6] {
         let hold = world.vms.hold();
-        let mut asking = ask_at_once(&widgets);
+        answered(&mut ask_at_once(&widgets), 8).await;
         soon("three probes", hold.arrived(3)).await;
-        answered(&mut asking, 5).await;
         assert_eq!(told().0, before.0 + 3 + probed);
         assert_is(&world.edge, "half_open").await;
         drop(hold);
-        answered(&mut asking, 3).await;
+        let stored = format!(
+            "vms_edge_fetches_total{{outcome=\"stored\"}} {}\n",
+            8 + probed
+        );
+        becomes(&world.edge, &stored).await;
     }
 
     // And then by all who are left.

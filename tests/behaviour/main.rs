@@ -23,6 +23,7 @@ mod model;
 mod operators;
 mod passing;
 mod process;
+mod purging;
 mod refusing;
 mod repeating;
 mod shutdown;

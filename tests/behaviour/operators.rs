@@ -53,7 +53,9 @@ async fn any_other_path_is_401_without_the_token_and_404_with_it() {
         "/metrics/x",
         "//healthz",
         "/Healthz",
-        "/purge",
+        "/purge/",
+        "/purge/everything",
+        "//purge",
     ] {
         for method in [Method::GET, Method::POST] {
             for wrong in [
@@ -70,6 +72,7 @@ async fn any_other_path_is_401_without_the_token_and_404_with_it() {
                 let refused = operate(&world.edge, method.clone(), path, wrong).await;
                 assert_eq!(refused.status, 401, "{path} {wrong}");
                 assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
+                assert_eq!(refused.header("content-type"), Some("application/json"));
             }
             let right = format!("Bearer {TOKEN}");
             let unknown = operate(&world.edge, method.clone(), path, &right).await;
@@ -82,9 +85,14 @@ async fn any_other_path_is_401_without_the_token_and_404_with_it() {
 async fn without_a_token_file_no_token_opens_anything() {
     let world = World::new().await;
     for authorization in ["", "Bearer ", "Bearer x"] {
-        operate(&world.edge, Method::GET, "/purge", authorization)
-            .await
-            .status(401);
+        for (method, path) in [
+            (Method::POST, "/purge"),
+            (Method::GET, "/purge"),
+            (Method::GET, "/"),
+        ] {
+            let refused = operate(&world.edge, method, path, authorization).await;
+            assert!(refused.status(403).text().contains("admin.token_file"));
+        }
     }
 }
 
@@ -95,6 +103,11 @@ async fn a_wrong_method_is_405() {
         for method in [Method::POST, Method::PUT, Method::DELETE] {
             let refused = operate(&world.edge, method, path, "").await.status(405);
             assert_eq!(refused.header("allow"), Some("GET,HEAD"));
+            assert!(
+                refused.text().starts_with("{\"message\":"),
+                "{}",
+                refused.text()
+            );
         }
     }
 }

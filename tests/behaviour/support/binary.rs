@@ -11,6 +11,8 @@ pub(crate) struct Binary {
     stderr: Option<JoinHandle<String>>,
     /// Where clients connect.
     pub(crate) address: SocketAddr,
+    /// Where operators connect.
+    pub(crate) admin: SocketAddr,
     _config: tempfile::NamedTempFile,
 }
 
@@ -47,6 +49,7 @@ impl Binary {
             child,
             stderr: Some(stderr),
             address,
+            admin,
             _config: config,
         };
         binary.listens(admin).then_some(binary)

@@ -52,17 +52,25 @@ impl Reach {
 
     /// The same after several requests.
     pub(crate) async fn ended_by_all(&self, requests: &[&str]) -> Vec<&'static str> {
+        let sent = async {
+            let mut client = Client::connect(self.edge.address).await;
+            for request in requests {
+                client.send(request).await;
+                let answer = client.response().await;
+                let expected = status_of(request);
+                assert_eq!(answer.status, expected, "{request}");
+            }
+        };
+        self.ended_after(sent).await
+    }
+
+    /// The same after whatever else is done.
+    pub(crate) async fn ended_after(&self, done: impl Future<Output = ()>) -> Vec<&'static str> {
         for what in ALL {
             self.is_remembered(what).await;
             assert!(self.is_remembered(what).await, "{what}");
         }
-        let mut client = Client::connect(self.edge.address).await;
-        for request in requests {
-            client.send(request).await;
-            let answer = client.response().await;
-            let expected = status_of(request);
-            assert_eq!(answer.status, expected, "{request}");
-        }
+        done.await;
         // What is fetched from now on is fetched later than any mark.
         self.edge.advance(Duration::from_nanos(1));
         let mut ended = Vec::new();
