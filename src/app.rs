@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::batch::fill::Filler;
+use crate::batch::underway::Underway;
 use crate::cache::clock::Clock;
 use crate::cache::freshness::Windows;
 use crate::cache::marks::Marks;
@@ -144,6 +145,7 @@ impl Edge {
             store: Store::new(config.cache.max_bytes, longest),
             marks: Marks::new(longest),
             flights: Flights::default(),
+            underway: Underway::default(),
             detach: Box::new(|fill| drop(tokio::spawn(fill))),
             origin: Box::new(fetcher),
             clock: self.clock,

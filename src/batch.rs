@@ -15,6 +15,7 @@ pub mod invalidate;
 mod plan;
 mod respond;
 mod together;
+pub mod underway;
 
 use std::sync::Arc;
 use std::time::Duration;

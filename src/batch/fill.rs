@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Version, header};
 use pingora_http::RequestHeader;
 
+use super::underway::{Fetching, Underway};
 use super::{Asked, BatchEndpoint};
 use crate::cache::clock::Clock;
 use crate::cache::freshness::{Jitter, Usability};
@@ -35,6 +36,8 @@ pub struct Filler {
     pub marks: Marks,
     /// What is being fetched.
     pub flights: Flights<Landed>,
+    /// For whom.
+    pub underway: Underway,
     /// Runs fills to their end, whatever becomes of the client that caused them.
     pub detach: Box<dyn Fn(Task) + Send + Sync>,
     /// Whom to ask.
@@ -169,6 +172,7 @@ impl Filler {
     ) -> Result<Filled, FetchError> {
         let (key, user) = (question.key, question.user);
         let keyed = Arc::clone(&question.keyed);
+        let fetching = self.underway.enter(user);
         let (request, body) = question.into_request(self).map_err(FetchError::Broken)?;
         let started = Instant::now();
         let answered = self.origin.fetch(&request, &body).await;
@@ -185,15 +189,12 @@ impl Filler {
         let fill = self.take_apart(endpoint, &answer, ids, &keyed);
         self.metrics.fetch_outcome(FetchOutcome::of_fill(&fill));
         match &fill {
-            Ok(fill) => self.store(endpoint, key, user, fill),
+            Ok(fill) => self.store(endpoint, key, user, fill, &fetching),
             Err(Unfit::VaryNew(names)) if endpoint.learn_vary(names) => {
                 tracing::info!(?names, path = endpoint.config.path, "headers join the key");
             }
-            // The token is not, or no longer, good for what is stored under it. Where nothing is, there is nothing to
-            // mark, and whoever guesses tokens fills no memory.
-            Err(Unfit::Status(401 | 403)) if self.store.knows(&user) => {
-                self.mark_user(user, self.clock.now());
-            }
+            // The token is not, or no longer, good for what is stored under it.
+            Err(Unfit::Status(401 | 403)) => self.end_user(user, self.clock.now()),
             Err(Unfit::Status(_)) => {}
             Err(unfit) => tracing::warn!(%unfit, path = endpoint.config.path, "answer not stored"),
         }
@@ -231,9 +232,19 @@ impl Filler {
         })
     }
 
-    fn store(&self, endpoint: &BatchEndpoint, key: Key, user: UserId, fill: &Fill) {
+    fn store(
+        &self,
+        endpoint: &BatchEndpoint,
+        key: Key,
+        user: UserId,
+        fill: &Fill,
+        fetching: &Fetching<'_>,
+    ) {
         let now = self.clock.now();
         self.store.remember(user);
+        if let Some(ended) = fetching.ended_since(fill.fetched) {
+            self.mark_user(user, ended);
+        }
         self.store.put(key, fill, |slot| {
             let age = now.since(slot.fetched);
             let judged = endpoint.windows.judge(slot.kind(), age, slot.jitter);

@@ -53,9 +53,8 @@ impl Invalidator {
     pub fn perhaps_written(&self, request: &RequestHeader) {
         if !write::reach(request, &self.rules).is_nothing()
             && let Some(writer) = write::writer(request, &self.keys)
-            && self.filler.store.knows(&writer)
         {
-            self.filler.mark_user(writer, self.filler.clock.now());
+            self.filler.end_user(writer, self.filler.clock.now());
         }
     }
 }
@@ -65,6 +64,15 @@ impl Filler {
     pub fn mark_user(&self, user: UserId, now: Time) {
         self.marks.user(user, now);
         self.metrics.mark(MarkScope::User);
+    }
+
+    /// Invalidates all items of a user that are stored or on their way. Where there are none nothing is remembered, so
+    /// that whoever makes up tokens fills no memory.
+    pub fn end_user(&self, user: UserId, now: Time) {
+        self.underway.end(&user, now);
+        if self.store.knows(&user) {
+            self.mark_user(user, now);
+        }
     }
 
     /// Invalidates an item, for everyone.
