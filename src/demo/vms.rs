@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 mod answer;
 mod body;
+mod crowd;
 mod endpoint;
 mod faults;
 mod gate;
@@ -59,6 +60,7 @@ struct Inner {
     steps: Arc<Semaphore>,
     record: record::Record,
     health: Arc<health::Health>,
+    crowd: crowd::Crowd,
     connections: AtomicU64,
 }
 
@@ -118,6 +120,7 @@ impl StandIn {
                 steps: Arc::new(Semaphore::new(0)),
                 record,
                 health: Arc::default(),
+                crowd: crowd::Crowd::default(),
                 connections: AtomicU64::new(0),
             }),
         }
@@ -189,6 +192,16 @@ impl StandIn {
         self.inner.world.give_up(user, id);
     }
 
+    /// Gives it back.
+    pub fn give_back(&self, user: u64, id: u64) {
+        self.inner.world.give_back(user, id);
+    }
+
+    /// From now on every intercom says in a member `viewer` for which user, device and language it is.
+    pub fn name_viewers(&self) {
+        self.inner.world.name_viewers();
+    }
+
     /// Schedules a fault for the batches to come.
     pub fn fault(&self, fault: Fault, times: Times) {
         self.inner.faults.schedule(fault, times);
@@ -248,6 +261,11 @@ impl StandIn {
     /// How many connections have been accepted.
     pub fn connections(&self) -> u64 {
         self.inner.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many batches were under way at once at the most, those now under way included, since this was asked last.
+    pub fn most_at_once(&self) -> usize {
+        self.inner.crowd.most()
     }
 
     /// Starts all records and counters of requests afresh.

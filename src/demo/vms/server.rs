@@ -115,7 +115,9 @@ async fn handle(
     let (parts, incoming) = request.into_parts();
     let fields = own.heard.as_ref().map(|heard| heard.fields_of(&parts));
     let see = |body: Bytes| seen(inner, own, &parts, fields, body);
-    match routes::resolve(parts.uri.path(), &parts.method) {
+    let route = routes::resolve(parts.uri.path(), &parts.method);
+    let _present = matches!(route, Ok(Route::Batch(_))).then(|| inner.crowd.enter());
+    match route {
         Ok(Route::WebSocket) => {
             see(Bytes::new());
             return Ok(settings.dress(websocket(own, &parts.headers, upgrade)));

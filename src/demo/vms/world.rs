@@ -49,6 +49,8 @@ pub(crate) struct Intercom {
     pub(crate) user_status: &'static str,
     /// How often it was written, as far as this viewer can tell.
     pub(crate) writes: u64,
+    /// For whom it is, where items say so.
+    pub(crate) viewer: Option<String>,
 }
 
 /// What an intercom is called.
@@ -73,6 +75,7 @@ pub(crate) struct World {
     /// Spares readers the lock for as long as nothing was written.
     written: AtomicBool,
     writes: RwLock<Writes>,
+    names_viewers: AtomicBool,
 }
 
 /// Everything that differs from the rules.
@@ -152,7 +155,20 @@ impl World {
         if let Some(writes) = self.read() {
             writes.apply(viewer, &mut intercom);
         }
+        if self.names_viewers.load(Ordering::Relaxed) {
+            let Viewer {
+                user,
+                device,
+                language,
+            } = viewer;
+            intercom.viewer = Some(format!("{user} {device} {language}"));
+        }
         Some(intercom)
+    }
+
+    /// From now on every item says for whom it is.
+    pub(crate) fn name_viewers(&self) {
+        self.names_viewers.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn revoke(&self, token: &str) {
@@ -195,6 +211,10 @@ impl World {
 
     pub(crate) fn give_up(&self, user: u64, id: u64) {
         self.write().given_up.insert((user, id));
+    }
+
+    pub(crate) fn give_back(&self, user: u64, id: u64) {
+        self.write().given_up.remove(&(user, id));
     }
 
     fn read(&self) -> Option<RwLockReadGuard<'_, Writes>> {
@@ -261,6 +281,7 @@ fn by_rule(viewer: Viewer<'_>, id: u64) -> Intercom {
         },
         user_status: if is_blocked { "blocked" } else { "active" },
         writes: 0,
+        viewer: None,
     }
 }
 
@@ -335,6 +356,28 @@ mod tests {
         assert_eq!((title(1).as_str(), title(2).as_str()), ("home", "office"));
         world.rename(1, "gate");
         assert_eq!((title(1).as_str(), title(2).as_str()), ("gate", "gate"));
+    }
+
+    #[test]
+    fn what_was_taken_away_may_be_given_back() {
+        let world = World::default();
+        world.give_up(1, 2);
+        assert!(!world.owns(1, 2) && world.owns(3, 2));
+        world.give_back(1, 2);
+        assert!(world.owns(1, 2));
+    }
+
+    #[test]
+    fn items_say_for_whom_they_are_only_when_they_are_told_to() {
+        let world = World::default();
+        let named = |world: &World| {
+            world
+                .intercom(viewer(1, "phone"), 1)
+                .and_then(|it| it.viewer)
+        };
+        assert_eq!(named(&world), None);
+        world.name_viewers();
+        assert_eq!(named(&world).as_deref(), Some("1 phone "));
     }
 
     #[test]

@@ -32,7 +32,12 @@ pub(crate) fn intercom(out: &mut Vec<u8>, intercom: &Intercom) {
     camera(out, intercom);
     out.extend(br#","status":"confirmed","created_at":null,"updated_at":""#);
     put_time(out, intercom.writes);
-    out.extend(br#""}"#);
+    out.push(b'"');
+    if let Some(viewer) = &intercom.viewer {
+        out.extend(br#","viewer":"#);
+        json::encode_text(out, viewer);
+    }
+    out.push(b'}');
 }
 
 /// Appends the object of the intercom's camera.
