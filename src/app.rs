@@ -26,9 +26,9 @@ use crate::edge::EdgeProxy;
 use crate::edge::workers::Workers;
 use crate::ops::admin::{self, Admin};
 use crate::ops::metrics::Metrics;
+use crate::origin::checker::{self, Checker};
 use crate::origin::collapse::Flights;
 use crate::origin::fetch::Fetcher;
-use crate::origin::health::{self, Checker};
 use crate::origin::resolve::{RESOLVE_EVERY, SystemResolver, Unresolvable};
 use crate::origin::servers::Servers;
 use crate::origin::trust::{self, Untrusted};
@@ -164,7 +164,7 @@ impl Edge {
         if config.upstream.health.check != HealthCheck::Never {
             let checker = Checker::new(&config.upstream, Arc::clone(&servers));
             self.background
-                .spawn(health::keep_checked(Arc::new(checker)));
+                .spawn(checker::keep_checked(Arc::new(checker)));
         }
         let counted = Arc::clone(&filler);
         let purging = Arc::clone(&invalidator);

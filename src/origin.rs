@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod breaker;
+pub mod checker;
 pub mod collapse;
 pub mod exchange;
 pub mod fetch;

@@ -6,6 +6,7 @@
 
 mod history;
 mod oracle;
+mod phones;
 mod schedule;
 mod tasks;
 mod vms;

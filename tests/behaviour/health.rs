@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use vms_edge::cache::clock::Clock;
 use vms_edge::config::Config;
-use vms_edge::origin::health::Checker;
+use vms_edge::origin::checker::Checker;
 use vms_edge::origin::resolve::SystemResolver;
 use vms_edge::origin::servers::Servers;
 

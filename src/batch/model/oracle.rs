@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::history::{History, Moment};
+use super::phones::CONFIG;
 use super::vms::Vms;
-use super::world::CONFIG;
 use crate::cache::clock::Time;
 use crate::request::decline::Bypass;
 

@@ -1,7 +1,6 @@
 //! One world: an edge's deciding parts, the model's VMS, and the clients; a schedule is played in it.
 
-use std::fmt::Write as _;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +10,9 @@ use pingora_http::RequestHeader;
 use super::super::fill::Filler;
 use super::super::invalidate::Invalidator;
 use super::super::{Asked, BatchEndpoint, Outcome};
-use super::history::{DEVICES, IDS, Moment, Scope, USERS};
+use super::history::{IDS, Moment, Scope};
 use super::oracle::{self, Given, Question, Stored};
+use super::phones::{CONFIG, asking, phone};
 use super::schedule::{Action, Reach};
 use super::tasks::Tasks;
 use super::vms::{FETCH_TIMEOUT, Failure, Vms};
@@ -20,7 +20,6 @@ use crate::cache::clock::{Clock, Hand};
 use crate::cache::freshness::Windows;
 use crate::cache::marks::{Marks, Strength};
 use crate::cache::store::Store;
-use crate::config::Config;
 use crate::ops::metrics::Metrics;
 use crate::origin::collapse::Flights;
 use crate::origin::forward::Peer;
@@ -29,31 +28,6 @@ use crate::request::{self, Endpoint};
 
 /// Steps after which tasks that still get on are taken to do so for ever.
 const MOST_STEPS: usize = 2_000;
-
-/// Known windows: no jitter, and an order that needs no learning.
-pub(super) static CONFIG: LazyLock<Config> = LazyLock::new(|| {
-    let text = r#"
-        upstream.servers = ["127.0.0.1:9"]
-        [[batch]]
-        path = "/api/v1/intercom/shows"
-        fresh = "15s"
-        stale_while_revalidate = "15s"
-        stale_if_error = "60s"
-        absent = "12s"
-        jitter = 0.0
-        order = "id"
-        [[invalidate]]
-        path = "/api/v1/intercom/{id}"
-        scope = ["user"]
-        [[invalidate]]
-        path = "/api/admin/v1/intercoms/{id}"
-        scope = ["item"]
-        [[invalidate]]
-        path = "/api/v1/billing/**"
-        scope = ["all"]
-    "#;
-    Config::parse(text, "the model").expect("it is a good configuration")
-});
 
 /// A batch that was asked, and what came of it.
 struct Client {
@@ -448,40 +422,6 @@ impl World {
             )),
         }
     }
-}
-
-/// The request of a phone, but for its target.
-fn phone(user: u8, device: u8) -> RequestHeader {
-    let mut request = RequestHeader::build("GET", b"/", None).unwrap();
-    let mut set = |name: &'static str, value: String| request.insert_header(name, value).unwrap();
-    set("Authorization", format!("Bearer user-{user}"));
-    set("X-UUID", format!("device-{device}"));
-    set("X-Client", "ios".to_owned());
-    set("Accept", "application/json".to_owned());
-    request
-}
-
-/// The request of a phone for some intercoms.
-fn asking(user: u8, device: u8, ids: &[u64], no_cache: bool) -> RequestHeader {
-    static PHONES: LazyLock<Vec<RequestHeader>> = LazyLock::new(|| {
-        let of = |user| (0..DEVICES).map(move |device| phone(user, device));
-        (0..USERS).flat_map(of).collect()
-    });
-    let mut request = PHONES[usize::from(user * DEVICES + device)].clone();
-    let mut target = "/api/v1/intercom/shows".to_owned();
-    for (place, id) in ids.iter().enumerate() {
-        let separator = if place == 0 { '?' } else { '&' };
-        write!(target, "{separator}ids[]={id}").expect("writing to a String cannot fail");
-    }
-    request
-        .set_raw_path(target.as_bytes())
-        .expect("it is a target");
-    if no_cache {
-        request
-            .insert_header("Cache-Control", "no-cache")
-            .expect("it is a field");
-    }
-    request
 }
 
 fn chosen<T>(from: impl Iterator<Item = T>, nth: u8) -> Option<T> {

@@ -33,7 +33,9 @@ impl Scrape {
 
     /// Reads them once no request is in flight any more: the last of them has been counted then.
     pub(crate) async fn settled(admin: SocketAddr) -> Self {
-        Self::once(admin, "vms_edge_requests_in_flight", 0.0).await
+        Self::once(admin, "vms_edge_requests_in_flight", 0.0).await;
+        // A reading takes its time: what it read first may be older than that nothing is in flight.
+        Self::of(admin).await
     }
 
     /// Reads them once a series has this value.
