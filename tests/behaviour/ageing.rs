@@ -74,8 +74,10 @@ async fn when_the_vms_fails_a_whole_batch_within_stale_if_error_is_answered_from
         Fault::CloseBeforeAnswer,
         Fault::CutBody,
         Fault::CutJson,
+        Fault::Hang,
     ] {
-        let world = World::with(WINDOWS).await;
+        let timeouts = "upstream.connect_timeout = \"100ms\"\nupstream.fetch_timeout = \"200ms\"";
+        let world = World::with(&format!("{timeouts}\n{WINDOWS}")).await;
         let ann = world.user(1);
         ann.asks([1, 2, 4]).await;
         world.advance(100);
