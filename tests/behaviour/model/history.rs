@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use vms_edge::demo::vms::{Endpoint, StandIn};
 
-use super::schedule::{EVERYONE, IDS, Trouble, Who};
+use super::schedule::{EVERYONE, IDS, Strength, Trouble, Who};
 
 /// Counts what happens.
 #[derive(Clone, Default)]
@@ -40,10 +40,11 @@ pub(super) enum Scope {
     Everything,
 }
 
-/// After `tick`, nobody whom it covers may be shown what the VMS knew before its state `from`.
+/// After `tick`, nobody whom it covers may be shown what the VMS knew before its state `from`; not as fresh, if it is soft.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     pub(super) scope: Scope,
+    pub(super) strength: Strength,
     pub(super) tick: u64,
     pub(super) from: usize,
 }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use vms_edge::demo::vms::Order;
 
 use super::history::{History, Mark, Point, Scope};
-use super::schedule::{Question, Trouble};
+use super::schedule::{Question, Strength, Trouble};
 
 pub(super) const FRESH: Duration = Duration::from_secs(30);
 pub(super) const ABSENT: Duration = Duration::from_secs(20);
@@ -39,6 +39,15 @@ pub(super) struct Told {
     pub(super) age: Option<u64>,
     pub(super) cache_status: String,
     pub(super) body: Vec<u8>,
+}
+
+impl Told {
+    /// Whether all of it is said to stay fresh for a second at least.
+    fn is_fresh(&self) -> bool {
+        let ttl = self.cache_status.split("; ttl=").nth(1);
+        let ttl = ttl.and_then(|ttl| ttl.split(';').next()?.parse::<i64>().ok());
+        ttl.is_some_and(|seconds| seconds >= 1)
+    }
 }
 
 /// What is wrong with an answer.
@@ -88,6 +97,7 @@ fn refusal(history: &History, asked: &Asked) -> Option<Mark> {
     let ended = ended.filter(|_| !history.was_troubled(told.tick, is_faulty));
     Some(Mark {
         scope: Scope::Writer(asked.question.who),
+        strength: Strength::Hard,
         tick: told.tick,
         from: history.state_at(asked.sent.tick).max(ended.unwrap_or(0)),
     })
@@ -200,8 +210,12 @@ fn judge_item(
         };
         since = since.max(began(ABSENT + more).min(asked.settled.tick));
     }
+    // What answers from memory alone, and is fresh or tells of an absence, is not what a soft mark covers.
+    let is_memory = told.cache_status.contains("; hit");
+    let counts_soft = is_memory && (item.is_none() || told.is_fresh());
     let covering = history.marks.iter();
     let covering = covering.filter(|mark| mark.covers(who, id) && mark.tick < asked.sent.tick);
+    let covering = covering.filter(|mark| counts_soft || mark.strength == Strength::Hard);
     let marked = covering.map(|mark| mark.from).max().unwrap_or(0);
     let first = history.state_at(since).max(marked);
     let last = history.state_by(told.tick);

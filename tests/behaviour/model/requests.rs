@@ -7,6 +7,9 @@ use crate::support::world::SHOWS;
 /// How much the number of a camera is above its intercom's.
 const CAMERAS: u64 = 653;
 
+/// The operators' token.
+pub(super) const OPERATOR: &str = "operators-of-the-model";
+
 /// A write, ready to be sent.
 pub(super) struct Writing {
     pub(super) method: &'static str,
@@ -89,6 +92,15 @@ pub(super) fn write(token: &str, who: Who, write: &Write, serial: u64) -> Writin
         id,
         scope,
     }
+}
+
+/// An operator's purge.
+pub(super) fn purge(body: &str) -> String {
+    format!(
+        "POST /purge HTTP/1.1\r\nHost: edge\r\nAuthorization: Bearer {OPERATOR}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 fn request(token: &str, who: Who, method: &str, target: &str, more: &str, body: &str) -> String {

@@ -86,6 +86,8 @@ pub(super) enum Step {
     Again(usize, Pace),
     /// Writes, through the edge, by whom the writer's items, the item or everything is marked.
     Write(Who, Write),
+    /// An operator purges something from the edge.
+    Purge(Purge, Strength),
     /// Changes something at the VMS, of which the edge hears nothing.
     Change(Change),
     /// Lets so many seconds pass.
@@ -136,6 +138,22 @@ pub(super) enum Write {
     Delete(u64),
     /// Ends the token; marks the writer.
     Logout,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Purge {
+    Items(Vec<u64>),
+    User(Who),
+    Everything,
+}
+
+/// What a mark does to what it covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strength {
+    /// It is not answered any more.
+    Hard,
+    /// It is stale at best.
+    Soft,
 }
 
 #[derive(Clone, Debug)]
@@ -228,9 +246,19 @@ fn write() -> impl Strategy<Value = Step> {
     (someone(), what).prop_map(|(who, what)| Step::Write(who, what))
 }
 
+fn purge() -> impl Strategy<Value = Step> {
+    let what = prop_oneof![
+        2 => proptest::collection::vec(intercom(), 1..=2).prop_map(Purge::Items),
+        2 => someone().prop_map(Purge::User),
+        1 => Just(Purge::Everything),
+    ];
+    let strength = prop_oneof![2 => Just(Strength::Hard), 1 => Just(Strength::Soft)];
+    (what, strength).prop_map(|(what, strength)| Step::Purge(what, strength))
+}
+
 fn change() -> impl Strategy<Value = Step> {
     let change = prop_oneof![
-        2 => intercom().prop_map(Change::Rename),
+        4 => intercom().prop_map(Change::Rename),
         1 => (0..2usize, intercom()).prop_map(|(user, id)| Change::TakeAway(user, id)),
         1 => (0..2usize, intercom()).prop_map(|(user, id)| Change::GiveBack(user, id)),
         2 => someone().prop_map(Change::Revoke),
@@ -251,22 +279,25 @@ fn fail() -> impl Strategy<Value = Step> {
 
 /// Any schedule; the VMS fails in none of them, or may in all.
 pub(super) fn schedules(vms: Vms) -> impl Strategy<Value = Schedule> {
-    let wait = proptest::sample::select(&[1, 12, 25, 32, 70, 280, 340][..]);
-    let failures = match vms {
-        Vms::Well => 0,
-        Vms::Failing => 6,
+    let step = match vms {
+        Vms::Well => step().boxed(),
+        Vms::Failing => prop_oneof![7 => step(), 1 => fail()].boxed(),
     };
-    let step = prop_oneof![
+    proptest::collection::vec(step, 2..=MAX_STEPS).prop_map(Schedule)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let wait = proptest::sample::select(&[1, 12, 25, 32, 70, 280, 340][..]);
+    prop_oneof![
         14 => (question(), pace()).prop_map(|(question, pace)| Step::Ask(question, pace)),
         8 => (0..2usize, pace()).prop_map(|(back, pace)| Step::Again(back, pace)),
         5 => write(),
+        5 => purge(),
         5 => change(),
         5 => wait.prop_map(Step::Wait),
         2 => Just(Step::Hold),
         1 => Just(Step::Open),
         4 => Just(Step::Release),
         1 => Just(Step::Leave),
-        failures => fail(),
-    ];
-    proptest::collection::vec(step, 2..=MAX_STEPS).prop_map(Schedule)
+    ]
 }

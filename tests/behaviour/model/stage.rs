@@ -4,20 +4,24 @@
 //! the VMS; nothing is waited for by the clock on the wall.
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::time::Duration;
 
+use tempfile::NamedTempFile;
 use tokio::task::{AbortHandle, JoinSet};
 use vms_edge::demo::vms::{self, Hold, Order, StandIn};
 
-use super::history::{History, Mark, Point, Ticks};
+use super::history::{History, Mark, Point, Scope, Ticks};
 use super::oracle::{Asked, Told, judge};
 use super::requests;
-use super::schedule::{Change, EVERYONE, Pace, Question, Schedule, Step, Who, Write};
+use super::schedule::{
+    Change, EVERYONE, Pace, Purge, Question, Schedule, Step, Strength, Who, Write,
+};
 use crate::support::client::{Client, Response};
 use crate::support::edge::TestEdge;
 use crate::support::soon;
 
-/// As the oracle knows them. No fetch is given up because the machine is busy.
+/// Windows as the oracle knows them. No fetch is given up because the machine is busy.
 const SETTINGS: &str = r#"
 upstream.fetch_timeout = "60s"
 [[batch]]
@@ -61,6 +65,8 @@ pub(super) struct Stage {
     /// Of what was written last, so that no two are alike.
     serial: u64,
     idle: Vec<Client>,
+    operator: Client,
+    _operators_token: NamedTempFile,
 }
 
 /// A schedule that is being played.
@@ -80,8 +86,13 @@ impl Stage {
         vms.set_order(order);
         vms.name_viewers();
         let serving = vms.start().await.expect("the loopback has free ports");
+        let mut token = NamedTempFile::new().expect("there is room for a file");
+        writeln!(token, "{}", requests::OPERATOR).expect("there is room for a token");
+        let settings = format!("admin.token_file = {:?}\n{SETTINGS}", token.path());
+        let edge = TestEdge::with(&[serving.address().to_string()], &settings);
         Self {
-            edge: TestEdge::with(&[serving.address().to_string()], SETTINGS),
+            operator: Client::connect(edge.admin).await,
+            edge,
             vms,
             _serving: serving,
             order,
@@ -89,6 +100,7 @@ impl Stage {
             next_user: 3,
             serial: 0,
             idle: Vec::new(),
+            _operators_token: token,
         }
     }
 
@@ -203,6 +215,7 @@ impl Play<'_> {
                 }
             }
             Step::Write(who, write) => self.write(*who, write).await,
+            Step::Purge(purge, strength) => self.purge(purge, *strength).await,
             Step::Change(change) => self.change(change),
             Step::Wait(seconds) => self.wait(Duration::from_secs(*seconds)).await,
             Step::Hold => self.holds.push(self.stage.vms.hold()),
@@ -312,8 +325,44 @@ impl Play<'_> {
             self.history.refused(who);
         }
         let tick = self.history.ticks.next();
-        let scope = writing.scope;
-        self.history.marks.push(Mark { scope, tick, from });
+        self.history.marks.push(Mark {
+            scope: writing.scope,
+            strength: Strength::Hard,
+            tick,
+            from,
+        });
+    }
+
+    async fn purge(&mut self, purge: &Purge, strength: Strength) {
+        let (what, scopes) = match purge {
+            Purge::Items(ids) => {
+                let scopes = ids.iter().map(|&id| Scope::Item(id)).collect();
+                (format!("\"items\":{ids:?}"), scopes)
+            }
+            Purge::User(who) => {
+                let token = self.history.token(*who);
+                (format!("\"user\":{token:?}"), vec![Scope::Writer(*who)])
+            }
+            Purge::Everything => ("\"everything\":true".to_owned(), vec![Scope::Everything]),
+        };
+        let mode = match strength {
+            Strength::Hard => "hard",
+            Strength::Soft => "soft",
+        };
+        let body = format!("{{{what},\"mode\":{mode:?}}}");
+        let operator = &mut self.stage.operator;
+        operator.send(requests::purge(&body)).await;
+        let response = operator.response().await;
+        assert!((200..300).contains(&response.status), "{}", response.text());
+        let from = self.history.latest();
+        let tick = self.history.ticks.next();
+        let marks = scopes.into_iter().map(|scope| Mark {
+            scope,
+            strength,
+            tick,
+            from,
+        });
+        self.history.marks.extend(marks);
     }
 
     fn change(&mut self, change: &Change) {
