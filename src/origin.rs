@@ -8,6 +8,7 @@ pub mod exchange;
 pub mod fetch;
 pub mod forward;
 pub mod health;
+mod queue;
 pub mod resolve;
 pub mod server;
 pub mod servers;

@@ -1,9 +1,9 @@
 //! The edge's own requests to the VMS: one GET, its whole answer, within one deadline.
 //!
-//! A fetch that no server's breaker admits ends at once. Any other holds one of `upstream.max_fetches` permits from before
-//! it connects until its last byte. It waits for one as long as for a connection (`connect_timeout`); who gets none is
-//! told that the edge is busy, while there is still time to try again. Pingora applies no timeout of a peer to such
-//! sessions, so the deadline stands around the whole.
+//! A fetch that no server's breaker admits ends at once. Any other holds one of `upstream.max_fetches` places of the queue
+//! from before it connects until its last byte; after an outage there are fewer. It waits for one as long as for a
+//! connection (`connect_timeout`); who gets none is told that the edge is busy, while there is still time to try again.
+//! Pingora applies no timeout of a peer to such sessions, so the deadline stands around the whole.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::exchange::{self, NoBody, Unquoted};
+use super::queue::Queue;
 use super::server::Turn;
 use super::servers::{Servers, Tried};
 use crate::cache::clock::{Clock, Time};
@@ -83,9 +83,7 @@ pub trait Origin: Send + Sync {
 pub struct Fetcher {
     servers: Arc<Servers>,
     connections: Connector,
-    permits: Semaphore,
-    max_fetches: usize,
-    queue_timeout: Duration,
+    queue: Queue,
     deadline: Duration,
     clock: Clock,
 }
@@ -112,13 +110,17 @@ impl Origin for Fetcher {
             return Err(FetchError::Open);
         }
         let deadline = Instant::now() + self.deadline;
-        let _permit = timeout(self.queue_timeout, self.permits.acquire())
+        let busy = || FetchError::Busy(self.queue.size());
+        let _place = self.queue.enter().await.ok_or_else(busy)?;
+        let answer = timeout_at(deadline, self.try_servers(request, body))
             .await
-            .map_err(|_| FetchError::Busy(self.max_fetches))?
-            .expect("the semaphore is never closed");
-        timeout_at(deadline, self.try_servers(request, body))
-            .await
-            .unwrap_or(Err(FetchError::Timeout(self.deadline)))
+            .unwrap_or(Err(FetchError::Timeout(self.deadline)));
+        if self.servers.are_failing() {
+            self.queue.shrink();
+        } else if answer.is_ok() {
+            self.queue.grow();
+        }
+        answer
     }
 
     fn is_failing(&self) -> bool {
@@ -132,9 +134,11 @@ impl Fetcher {
         Self {
             servers,
             connections: Connector::new(Some(Servers::connector_options(upstream))),
-            permits: Semaphore::new(upstream.max_fetches),
-            max_fetches: upstream.max_fetches,
-            queue_timeout: upstream.connect_timeout,
+            queue: Queue::new(
+                upstream.max_fetches,
+                2 * upstream.breaker.probes,
+                upstream.connect_timeout,
+            ),
             deadline: upstream.fetch_timeout,
             clock,
         }

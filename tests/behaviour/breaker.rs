@@ -196,6 +196,33 @@ async fn a_fetch_without_a_permit_says_nothing_of_the_vms() {
 }
 
 #[tokio::test]
+async fn what_piled_up_during_an_outage_comes_down_on_the_vms_a_few_at_a_time() {
+    let settings = "upstream.breaker.probes = 1\nupstream.connect_timeout = \"1m\"\nupstream.fetch_timeout = \"5m\"";
+    let world = World::with(&format!("{FRAGILE}{settings}")).await;
+    world.vms.fault(Fault::Status(503), Times::Once);
+    world.user(1).asks([1]).await.status(503);
+    world.advance(1);
+    for user in 1..=2 {
+        world.user(user).asks([1]).await.gets([1]);
+    }
+    assert_is(&world.edge, "closed").await;
+
+    // Twice as many as probed it, and one more for the success that closed the breaker.
+    let hold = world.vms.hold();
+    let mut asking: JoinSet<Answer> = (11..=20)
+        .map(|user| world.user(user).asks_apart([1]))
+        .collect();
+    soon("three fetches", hold.arrived(3)).await;
+    Scrape::once(world.edge.admin, "vms_edge_requests_in_flight", 10.0).await;
+    assert_eq!(hold.waiting(), 3);
+    drop(hold);
+    for _ in 0..10 {
+        let answer = soon("an answer", asking.join_next()).await;
+        answer.expect("ten ask").expect("no panic").gets([1]);
+    }
+}
+
+#[tokio::test]
 async fn what_a_failing_server_does_is_a_failure() {
     for fault in [
         Fault::CloseBeforeAnswer,

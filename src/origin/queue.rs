@@ -1,0 +1,171 @@
+//! The queue before the VMS: how many fetches it is sent at once, and how long the others wait for their turn.
+//!
+//! That is `upstream.max_fetches`, but after an outage it begins anew with a few and grows by one with each success, so that
+//! it doubles with each round of answers: what has piled up while the VMS was away does not come down on it all at once
+//! when it is back, slow and with cold caches.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+/// Where fetches wait for their turn.
+pub(super) struct Queue {
+    places: Semaphore,
+    sizes: Mutex<Sizes>,
+    most: usize,
+    /// How many are let in after an outage.
+    fewest: usize,
+    patience: Duration,
+}
+
+/// How many places there are: never fewer than are to be, but for as long as it takes to leave them.
+struct Sizes {
+    are: usize,
+    are_to_be: usize,
+}
+
+/// One turn; it ends when it is dropped.
+pub(super) struct Place<'a> {
+    queue: &'a Queue,
+    permit: Option<SemaphorePermit<'a>>,
+}
+
+impl Queue {
+    /// With `most` places, `fewest` of them after an outage; nobody waits for one longer than `patience`.
+    pub(super) fn new(most: usize, fewest: usize, patience: Duration) -> Self {
+        Self {
+            places: Semaphore::new(most),
+            sizes: Mutex::new(Sizes {
+                are: most,
+                are_to_be: most,
+            }),
+            most,
+            fewest: fewest.min(most),
+            patience,
+        }
+    }
+
+    /// Waits for a place; `None` if there is none in time.
+    pub(super) async fn enter(&self) -> Option<Place<'_>> {
+        let permit = timeout(self.patience, self.places.acquire()).await.ok()?;
+        Some(Place {
+            queue: self,
+            permit: Some(permit.expect("the semaphore is never closed")),
+        })
+    }
+
+    /// How many places there are to be now.
+    pub(super) fn size(&self) -> usize {
+        self.sizes.lock().are_to_be
+    }
+
+    /// The VMS is failing: whoever comes when it is back comes slowly.
+    pub(super) fn shrink(&self) {
+        let mut sizes = self.sizes.lock();
+        sizes.are_to_be = self.fewest;
+        sizes.are -= self.places.forget_permits(sizes.are - self.fewest);
+    }
+
+    /// It has answered.
+    pub(super) fn grow(&self) {
+        let mut sizes = self.sizes.lock();
+        if sizes.are_to_be == self.most {
+            return;
+        }
+        sizes.are_to_be += 1;
+        if sizes.are < sizes.are_to_be {
+            sizes.are += 1;
+            self.places.add_permits(1);
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut sizes = self.queue.sizes.lock();
+        if sizes.are > sizes.are_to_be {
+            sizes.are -= 1;
+            self.permit.take().expect("it is dropped once").forget();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn queue(most: usize, fewest: usize) -> Queue {
+        Queue::new(most, fewest, Duration::ZERO)
+    }
+
+    /// Enters as often as it can.
+    async fn enter(queue: &Queue) -> Vec<Place<'_>> {
+        let mut places = Vec::new();
+        while let Some(place) = queue.enter().await {
+            places.push(place);
+        }
+        places
+    }
+
+    #[tokio::test]
+    async fn after_an_outage_a_few_are_let_in_and_one_more_with_each_success() {
+        let queue = queue(8, 2);
+        assert_eq!(enter(&queue).await.len(), 8);
+        queue.shrink();
+        for size in 2..8 {
+            assert_eq!((enter(&queue).await.len(), queue.size()), (size, size));
+            queue.grow();
+        }
+        queue.grow();
+        assert_eq!(enter(&queue).await.len(), 8);
+    }
+
+    #[tokio::test]
+    async fn places_that_are_taken_in_an_outage_are_not_given_again() {
+        let queue = queue(4, 1);
+        let mut taken = enter(&queue).await;
+        queue.shrink();
+        while taken.len() > 1 {
+            taken.pop();
+            assert!(queue.enter().await.is_none());
+        }
+        taken.pop();
+        assert_eq!(enter(&queue).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn no_more_are_let_in_after_an_outage_than_before_it() {
+        let queue = queue(2, 6);
+        queue.shrink();
+        assert_eq!(enter(&queue).await.len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_there_are_as_many_places_as_there_are_to_be_once_all_have_left(
+            steps in prop::collection::vec(0..4_u8, 0..64),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                let queue = queue(8, 3);
+                let mut taken = Vec::new();
+                for step in steps {
+                    match step {
+                        0 => queue.shrink(),
+                        1 => queue.grow(),
+                        2 => taken.extend(queue.enter().await),
+                        _ => drop(taken.pop()),
+                    }
+                    prop_assert!(taken.len() <= 8);
+                }
+                drop(taken);
+                prop_assert_eq!(enter(&queue).await.len(), queue.size());
+                Ok(())
+            })?;
+        }
+    }
+}
