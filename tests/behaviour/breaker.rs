@@ -209,9 +209,8 @@ async fn what_piled_up_during_an_outage_comes_down_on_the_vms_a_few_at_a_time() 
 
     // Twice as many as probed it, and one more for the success that closed the breaker.
     let hold = world.vms.hold();
-    let mut asking: JoinSet<Answer> = (11..=20)
-        .map(|user| world.user(user).asks_apart([1]))
-        .collect();
+    let widgets: Vec<Widget<'_>> = (11..=20).map(|user| world.user(user)).collect();
+    let mut asking: JoinSet<Answer> = widgets.iter().map(|w| w.asks_apart([1])).collect();
     soon("three fetches", hold.arrived(3)).await;
     Scrape::once(world.edge.admin, "vms_edge_requests_in_flight", 10.0).await;
     assert_eq!(hold.waiting(), 3);
