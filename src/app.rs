@@ -147,7 +147,8 @@ impl Edge {
         let fetcher = Fetcher::new(&config.upstream, Arc::clone(&servers), self.clock.clone());
         let filler = Arc::new(Filler {
             store: Store::new(config.cache.max_bytes, longest),
-            marks: Marks::new(longest),
+            // What is in the air when a mark is set is younger than the longest fetch.
+            marks: Marks::new(longest + config.upstream.longest_fetch()),
             flights: Flights::default(),
             detach: Box::new(|fill| drop(tokio::spawn(fill))),
             origin: Box::new(fetcher),

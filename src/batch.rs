@@ -1,10 +1,12 @@
 //! The main job, start to end: a batch is answered from memory, and only what is missing is fetched.
 //!
 //! ```text
-//! shelf ─▶ sort out ─┬─ nothing missing ──▶ compose ──────────────────▶ hit; what is stale is refreshed afterwards
-//!                    ├─ some missing ─────▶ fill ─▶ merge ─▶ compose ─▶ partial
-//!                    └─ all missing, or   ▶ fill ─▶ the VMS's bytes ──▶ miss
-//!                       order not known        └─ failed ─▶ compose from what is better than an error
+//! look ─┬─ all fresh ─────────────────────────────────────────────────────▶ hit
+//!       └─ plan ─┬─ nothing missing ───▶ hit; what is stale is refreshed afterwards
+//!                ├─ some at hand, or   ▶ fill what nobody fetches ▶ wait for all ▶ put together ▶ partial, miss
+//!                │  fetched by others       └─ others brought something else ▶ plan again, at last alone
+//!                └─ nothing of use ────▶ fill ▶ the VMS's own bytes ▶ miss
+//!                                             └─ failed ▶ from memory, if all of it is better than an error
 //! ```
 //! Whatever does not fit falls back to transparency: an answer that cannot be taken apart is relayed to the one client
 //! who asked for exactly it, and if a part was at hand already, the whole request is passed through instead. There is
@@ -19,6 +21,7 @@ mod respond;
 mod together;
 
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -169,10 +172,11 @@ impl BatchEndpoint {
         let waiting = lead.wait();
         filler.take_off(self, Question::whole(asked), lead);
         let at_hand = shelf.as_deref().map(Deref::deref);
-        if let Some(stale) = self.instead_of_waiting(filler, &asked.batch, at_hand) {
-            return stale;
-        }
-        let landed = waiting.landed().await;
+        let landed = self.in_time(filler, &asked.batch, at_hand, waiting.landed());
+        let landed = match landed.await {
+            Ok(landed) => landed,
+            Err(stale) => return stale,
+        };
         let landed = landed.unwrap_or_else(|| Err(Arc::new(FetchError::Panicked)));
         if fill::has_failed(&landed)
             && let Some(stale) =
@@ -192,18 +196,32 @@ impl BatchEndpoint {
         Outcome::Reply(respond::relayed(&filled, status))
     }
 
-    /// The whole batch from memory at once, while the VMS is failing: whoever asks it then asks whether it is well again, and
-    /// that may take as long as a fetch may.
-    fn instead_of_waiting(
+    /// Waits for what is in flight, as long as there is patience for it or memory cannot do without it.
+    ///
+    /// # Errors
+    ///
+    /// The whole batch from memory instead. What is in flight goes on.
+    async fn in_time<T>(
         &self,
         filler: &Filler,
         batch: &BatchRequest,
         shelf: Option<&Shelf>,
-    ) -> Option<Outcome> {
-        if batch.no_cache || !filler.origin.is_failing() {
-            return None;
+        in_flight: impl Future<Output = T>,
+    ) -> Result<T, Outcome> {
+        let mut in_flight = pin!(in_flight);
+        tokio::select! {
+            biased;
+            landed = &mut in_flight => return Ok(landed),
+            () = filler.origin.patience() => {}
         }
-        self.instead_of_error(filler, batch, shelf, None)
+        let stale = match batch.no_cache {
+            true => None,
+            false => self.instead_of_error(filler, batch, shelf, None),
+        };
+        match stale {
+            Some(stale) => Err(stale),
+            None => Ok(in_flight.await),
+        }
     }
 
     /// The whole batch from memory, if each of its ids is at hand within `stale_if_error`.
@@ -221,7 +239,9 @@ impl BatchEndpoint {
         if !sorted.missing.is_empty() {
             return None;
         }
-        let sequence = self.sequence(shelf, &sorted, batch)?;
+        // In some order rather than with an error.
+        let sequence = self.sequence(shelf, &sorted, batch);
+        let sequence = sequence.unwrap_or(Sequence::Ascending);
         let status = CacheStatus::InsteadOfError {
             status: filled.map(Filled::status),
             ttl_ms: sorted.ttl_ms.unwrap_or_default(),

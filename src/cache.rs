@@ -1,7 +1,7 @@
 //! What is remembered: one shelf of items per key, how old they are, and which of them may answer.
 //!
-//! [`sort_out`] is the decision on which every answer rests; it is a pure function of a shelf, the ids asked, the
-//! freshness windows and a time.
+//! [`sort_out`] is the decision on which every answer rests; it follows from a shelf, the ids asked, the
+//! freshness windows, the marks that cover the shelf, and a time.
 
 pub mod clock;
 pub mod freshness;

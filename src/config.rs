@@ -335,6 +335,13 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     }
 }
 
+impl Upstream {
+    /// The longest time from when a fetch is wanted to its end: it waits for its turn as long as for a connection.
+    pub fn longest_fetch(&self) -> Duration {
+        self.connect_timeout + self.fetch_timeout
+    }
+}
+
 impl Config {
     /// Checks `text` as if it were the file `name`, which only appears in errors. The files it names are read.
     pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {

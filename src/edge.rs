@@ -127,6 +127,17 @@ impl EdgeProxy {
             .find(|endpoint| endpoint.config.path.as_bytes() == path)
     }
 
+    /// Marks what a request made wrong, by what the VMS says of it.
+    fn mark(&self, request: &RequestHeader, status: StatusCode) {
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.invalidator.refused(request),
+            // Whoever stands before the VMS may have lost its answer to what it did.
+            status if status.is_server_error() => self.invalidator.perhaps_written(request),
+            status if status.is_success() => self.invalidator.written(request),
+            _ => {}
+        }
+    }
+
     async fn judge(
         &self,
         session: &mut Session,
@@ -308,6 +319,11 @@ impl ProxyHttp for EdgeProxy {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         ctx.attempts.heard(response.status);
+        if !response.status.is_informational() {
+            // Before anything can go wrong with the rest of the answer: the VMS has said what it did.
+            self.mark(session.req_header(), response.status);
+            ctx.answered = true;
+        }
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             let is_modern = response.version == Version::HTTP_11;
             if !is_modern || !framing::is_websocket(session.req_header()) {
@@ -325,14 +341,6 @@ impl ProxyHttp for EdgeProxy {
             {
                 session.set_keepalive(None);
             }
-        }
-        ctx.answered = true;
-        match response.status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                self.invalidator.refused(session.req_header());
-            }
-            status if status.is_success() => self.invalidator.written(session.req_header()),
-            _ => {}
         }
         ctx.upstream = ctx.asked_upstream.map(|asked| asked.elapsed());
         if let Some(reason) = ctx.bypass {

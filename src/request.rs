@@ -30,6 +30,9 @@ use key::{Key, KeyMaker, UserId};
 /// Pingora keeps this much for a request that is passed on after all, so a larger one could not be.
 pub const MAX_BODY_BYTES: usize = 64 << 10;
 
+/// Longest token under which anything is stored, in bytes; a request with a longer one passes through.
+pub const MAX_TOKEN_BYTES: usize = 8 << 10;
+
 /// What the edge knows of one `[[batch]]` when it looks at a request.
 pub struct Endpoint<'a> {
     /// The configured table.
@@ -167,6 +170,9 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     };
     let token = field.as_bytes().strip_prefix(b"Bearer ")?;
     // Looks at every byte even after an odd one, so that it is done many bytes at a time.
+    if token.len() > MAX_TOKEN_BYTES {
+        return None;
+    }
     let plain = token.iter().fold(true, |plain, byte| {
         plain & byte.is_ascii_graphic() & (*byte != b',')
     });

@@ -188,7 +188,7 @@ fn per_second(count: u64, from: &Counted, to: &Counted) -> String {
     format!("{}", count / seconds.max(1))
 }
 
-/// The edge's own count of its fetches, whatever came of them.
+/// The edge's own count of the fetches that it sent, or tried to, whatever came of them.
 async fn fetches(admin: &SocketAddr) -> u64 {
     let stream = TcpStream::connect(admin)
         .await
@@ -204,7 +204,11 @@ async fn fetches(admin: &SocketAddr) -> u64 {
     driver.abort();
     let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
     let lines = text.lines();
-    let counts = lines.filter(|line| line.starts_with("vms_edge_fetches_total{"));
+    let is_sent = |line: &&str| {
+        let unsent = ["open", "busy"].map(|outcome| format!("outcome=\"{outcome}\""));
+        line.starts_with("vms_edge_fetches_total{") && !unsent.iter().any(|o| line.contains(o))
+    };
+    let counts = lines.filter(is_sent);
     counts
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum()

@@ -47,6 +47,12 @@ pub struct Filler {
     pub host: Option<HeaderValue>,
 }
 
+/// How long what is stale is left so after it could not be refreshed.
+const REST: Duration = Duration::from_secs(1);
+
+/// The same where the VMS asks for longer (`Retry-After`).
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
 /// A fill on its way.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -125,9 +131,21 @@ pub fn has_failed(landed: &Landed) -> bool {
     match landed {
         Ok(filled) => {
             !planted!(CoversNoFailure) && matches!(filled.status(), 500 | 502 | 503 | 504)
-                || matches!(filled.fill, Err(Unfit::Shape))
+                || filled.fill.as_ref().is_err_and(Unfit::is_malformed)
         }
         Err(error) => !matches!(**error, FetchError::TooLarge),
+    }
+}
+
+/// Tells of a fill that panics; nobody else would.
+struct Mourner<'a>(&'a Metrics);
+
+impl Drop for Mourner<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fetch_outcome(FetchOutcome::Broken);
+            tracing::error!("a fetch panicked");
+        }
     }
 }
 
@@ -156,12 +174,31 @@ impl Filler {
     ) {
         let (filler, endpoint) = (Arc::clone(self), Arc::clone(endpoint));
         (self.detach)(Box::pin(async move {
+            let key = question.key;
+            let _mourner = Mourner(&filler.metrics);
             let filled = filler.fill(&endpoint, question, &lead).await;
+            filler.rest_after(&key, &filled);
             if planted!(FailsSilently) && filled.is_err() {
                 return std::mem::forget(lead);
             }
             lead.land(filled.map(Arc::new).map_err(Arc::new));
         }));
+    }
+
+    /// Leaves what is stale unrefreshed for a moment if this is what came of fetching it, or for as long as the VMS asks.
+    fn rest_after(&self, key: &Key, filled: &Result<Filled, FetchError>) {
+        let header = match filled {
+            Ok(filled) if filled.fill.is_ok() => return,
+            Ok(filled) => Some(&filled.answer.header),
+            Err(_) => None,
+        };
+        let asked = header
+            .and_then(|header| header.headers.get(header::RETRY_AFTER))
+            .and_then(|seconds| seconds.to_str().ok()?.parse().ok())
+            .map_or(REST, Duration::from_secs);
+        if let Some(stored) = self.store.shelf(key) {
+            stored.rest(self.clock.now().plus(asked.clamp(REST, LONGEST_REST)));
+        }
     }
 
     async fn fill(

@@ -10,7 +10,7 @@ use pingora_http::RequestHeader;
 
 use super::fill::Filler;
 use crate::cache::clock::Time;
-use crate::cache::marks::Strength;
+use crate::cache::marks::Strength::{self, Hard};
 use crate::config::{Config, EndpointId};
 use crate::ops::metrics::MarkScope;
 use crate::ops::purge::Purge;
@@ -41,13 +41,13 @@ impl Invalidator {
         let now = self.filler.clock.now();
         // Whoever wrote under a credential that the edge does not understand may be anyone.
         match write::writer(request, &self.keys) {
-            _ if reach.everything => self.filler.mark_everything(now),
-            Some(writer) if reach.user => self.filler.mark_user(writer, now),
-            None if reach.user => self.filler.mark_everything(now),
+            _ if reach.everything => self.filler.mark_everything(Hard, now),
+            Some(writer) if reach.user => self.filler.mark_user(Hard, writer, now),
+            None if reach.user => self.filler.mark_everything(Hard, now),
             _ => {}
         }
         for (endpoint, id) in reach.items {
-            self.filler.mark_item(endpoint, id, now);
+            self.filler.mark_item(Hard, endpoint, id, now);
         }
     }
 
@@ -74,19 +74,16 @@ impl Invalidator {
     /// Purges for an operator: what was fetched before is not used any more, or only as what is stale.
     pub fn purge(&self, purge: &Purge) {
         let (now, mode) = (self.filler.clock.now(), purge.strength);
-        let (marks, metrics) = (&self.filler.marks, &self.filler.metrics);
         if purge.everything {
-            marks.everything(mode, now);
-            metrics.mark(MarkScope::All);
+            self.filler.mark_everything(mode, now);
         }
         if let Some(user) = &purge.user {
-            marks.user(mode, self.keys.holder(user.token()), now);
-            metrics.mark(MarkScope::User);
+            let user = self.keys.holder(user.token());
+            self.filler.mark_user(mode, user, now);
         }
         for &endpoint in &purge.endpoints {
             for &id in &purge.items {
-                marks.item(mode, endpoint, id, now);
-                metrics.mark(MarkScope::Item);
+                self.filler.mark_item(mode, endpoint, id, now);
             }
         }
     }
@@ -102,25 +99,25 @@ impl Filler {
         }
         self.flights.condemn(&user);
         if self.store.knows(&user) {
-            self.mark_user(user, self.clock.now());
+            self.mark_user(Hard, user, self.clock.now());
         }
     }
 
-    /// Invalidates all items of a user.
-    pub fn mark_user(&self, user: UserId, now: Time) {
-        self.marks.user(Strength::Hard, user, now);
+    /// Marks all items of a user.
+    fn mark_user(&self, strength: Strength, user: UserId, now: Time) {
+        self.marks.user(strength, user, now);
         self.metrics.mark(MarkScope::User);
     }
 
-    /// Invalidates an item of an endpoint, for everyone.
-    pub fn mark_item(&self, endpoint: EndpointId, id: u64, now: Time) {
-        self.marks.item(Strength::Hard, endpoint, id, now);
+    /// Marks an item of an endpoint, for everyone.
+    fn mark_item(&self, strength: Strength, endpoint: EndpointId, id: u64, now: Time) {
+        self.marks.item(strength, endpoint, id, now);
         self.metrics.mark(MarkScope::Item);
     }
 
-    /// Invalidates everything.
-    pub fn mark_everything(&self, now: Time) {
-        self.marks.everything(Strength::Hard, now);
+    /// Marks everything.
+    fn mark_everything(&self, strength: Strength, now: Time) {
+        self.marks.everything(strength, now);
         self.metrics.mark(MarkScope::All);
     }
 }

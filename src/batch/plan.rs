@@ -108,7 +108,7 @@ impl BatchEndpoint {
 
     /// Decides, and claims what is to be fetched.
     pub(super) fn plan(&self, filler: &Filler, batch: &BatchRequest) -> Plan {
-        let mut board = filler.flights.board(batch.key);
+        let mut board = filler.flights.board(batch.user, batch.key);
         // Looked at while nothing can land: what is neither on the shelf now nor in flight, nobody has asked for.
         let view = self.look(filler, batch);
         if batch.no_cache {
@@ -141,7 +141,14 @@ impl BatchEndpoint {
             }
         }
         if let Some(sequence) = view.answers() {
-            let refresh = claim(&mut board, batch, unclaimed, view.now);
+            if view
+                .shelf
+                .as_ref()
+                .is_some_and(|shelf| shelf.rests(view.now))
+            {
+                unclaimed.clear();
+            }
+            let refresh = claim(&mut board, unclaimed, view.now);
             return Plan::Hit(view, sequence, refresh);
         }
         // Flights may yet teach the order; the VMS is asked at once where nothing will.
@@ -151,7 +158,7 @@ impl BatchEndpoint {
             return whole(board, view, batch);
         }
         let is_needed = unclaimed.iter().any(|id| view.sorted.missing.contains(id));
-        let lead = claim(&mut board, batch, unclaimed, view.now);
+        let lead = claim(&mut board, unclaimed, view.now);
         let (own, refresh) = if is_needed {
             (lead, None)
         } else {
@@ -168,21 +175,16 @@ impl BatchEndpoint {
 
     /// Claims the whole batch, whoever else fetches what of it.
     pub(super) fn plan_alone(&self, filler: &Filler, batch: &BatchRequest) -> Plan {
-        let board = filler.flights.board(batch.key);
+        let board = filler.flights.board(batch.user, batch.key);
         whole(board, self.look(filler, batch), batch)
     }
 }
 
-fn claim(
-    board: &mut Board<'_, Landed>,
-    batch: &BatchRequest,
-    ids: Vec<u64>,
-    now: Time,
-) -> Option<Lead<Landed>> {
-    (!ids.is_empty()).then(|| board.claim(batch.user, ids, now))
+fn claim(board: &mut Board<'_, Landed>, ids: Vec<u64>, now: Time) -> Option<Lead<Landed>> {
+    (!ids.is_empty()).then(|| board.claim(ids, now))
 }
 
 fn whole(mut board: Board<'_, Landed>, view: View, batch: &BatchRequest) -> Plan {
     let ids = batch.ids.in_order().to_vec();
-    Plan::Whole(view.shelf, board.claim(batch.user, ids, view.now))
+    Plan::Whole(view.shelf, board.claim(ids, view.now))
 }

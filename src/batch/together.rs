@@ -72,7 +72,6 @@ impl BatchEndpoint {
         asked: &Asked<'_>,
         parts: Parts,
     ) -> Option<Outcome> {
-        filler.metrics.collapsed(parts.awaited);
         if let Some(lead) = parts.refresh {
             self.refresh(filler, asked, lead);
         }
@@ -90,16 +89,22 @@ impl BatchEndpoint {
             waits.insert(0, (lead.wait(), true));
             filler.take_off(self, question, lead);
         }
-        let at_hand = parts.shelf.as_deref().map(Deref::deref);
-        if let Some(stale) = self.instead_of_waiting(filler, &asked.batch, at_hand) {
-            return Some(stale);
-        }
         counts.hit = asked.batch.ids.len() - counts.miss;
-        let mut landings = Vec::with_capacity(waits.len());
-        for (wait, is_own) in waits {
-            let part = part(wait.landed().await, is_own);
-            landings.push(Landing { part, is_own });
-        }
+        filler.metrics.collapsed(parts.awaited);
+        let at_hand = parts.shelf.as_deref().map(Deref::deref);
+        let landings = async {
+            let mut landings = Vec::with_capacity(waits.len());
+            for (wait, is_own) in waits {
+                let part = part(wait.landed().await, is_own);
+                landings.push(Landing { part, is_own });
+            }
+            landings
+        };
+        let landings = self.in_time(filler, &asked.batch, at_hand, landings);
+        let landings = match landings.await {
+            Ok(landings) => landings,
+            Err(stale) => return Some(stale),
+        };
         self.put_together(filler, asked, parts.shelf, &landings, counts)
     }
 

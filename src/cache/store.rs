@@ -13,6 +13,7 @@ use std::time::Duration;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
+use super::clock::Time;
 use super::header::{Headers, StoredHeader};
 use super::shelf::{Fill, Shelf, Slot};
 use crate::request::key::{Key, UserId};
@@ -44,7 +45,22 @@ pub struct Store {
 /// A shelf in the store, or on its way out of it. For as long as it lasts, its user is known.
 pub struct Stored {
     shelf: Shelf,
+    /// Until when nobody refreshes it, since that failed; in nanoseconds of [`Time`].
+    rests_until: AtomicU64,
     _known: Reason,
+}
+
+impl Stored {
+    /// Leaves it unrefreshed until a point in time.
+    pub fn rest(&self, until: Time) {
+        self.rests_until
+            .fetch_max(until.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether it is not to be refreshed yet.
+    pub fn rests(&self, now: Time) -> bool {
+        now.as_nanos() < self.rests_until.load(Ordering::Relaxed)
+    }
 }
 
 impl Deref for Stored {
@@ -120,6 +136,7 @@ impl Store {
             is_large = u64::from(weight(&shelf)) >= self.large;
             Op::Put(Arc::new(Stored {
                 shelf,
+                rests_until: AtomicU64::new(0),
                 _known: reason,
             }))
         });

@@ -65,7 +65,18 @@ impl Config {
                 longest
             }
         });
-        longest.expect("there is at least one batch")
+        let longest = longest.expect("there is at least one batch");
+        // What was under way answers too, whatever the windows are.
+        let in_flight = self.upstream.longest_fetch();
+        match longest.time < in_flight {
+            true => Bound {
+                time: in_flight,
+                keys: ["connect_timeout", "fetch_timeout"]
+                    .map(|key| format!("upstream.{key}"))
+                    .to_vec(),
+            },
+            false => longest,
+        }
     }
 }
 

@@ -59,7 +59,7 @@ impl Attempts {
     pub(super) fn unreached(&mut self, servers: &Servers, error: &Error) -> bool {
         if let Some(mut turn) = self.turn.take() {
             self.tried.unreached.push(turn.address());
-            turn.failed(&Unquoted(error));
+            turn.unreached(&Unquoted(error));
         }
         servers.has_more(&self.tried)
     }
@@ -83,15 +83,17 @@ impl Attempts {
     pub(super) fn ended(&mut self, error: &Error, is_reused: bool, harmless: bool) -> bool {
         let is_cut_off = *error.esource() == ErrorSource::Upstream && is_cut_off(error);
         let unheard = is_cut_off && !self.heard;
-        if let Some(mut turn) = self.turn.take()
-            && is_cut_off
-            // A pooled connection may have been closed for its age.
-            && !(unheard && is_reused)
-        {
-            turn.failed(&Unquoted(error));
-        }
         let repeats = unheard && harmless && !self.tried.repeated;
         self.tried.repeated |= repeats;
+        if let Some(mut turn) = self.turn.take() {
+            if repeats {
+                self.tried.unheard = Some(turn.address());
+            }
+            // A pooled connection may have been closed for its age.
+            if is_cut_off && !(unheard && is_reused) {
+                turn.failed(&Unquoted(error));
+            }
+        }
         repeats
     }
 }

@@ -10,15 +10,13 @@ use serde_json::Value;
 
 use crate::cache::marks::Strength;
 use crate::config::{Batch, EndpointId};
+use crate::request::MAX_TOKEN_BYTES;
 
 /// Largest body that is read, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 << 10;
 
 /// Most ids in one purge, repeats counted.
 const MAX_ITEMS: usize = 1_000;
-
-/// Longest token, in bytes: longer ones are not remembered under.
-const MAX_TOKEN_BYTES: usize = 8 << 10;
 
 const FIELDS: &str = "items, batch, user, everything, mode";
 

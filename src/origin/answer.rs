@@ -51,6 +51,23 @@ pub enum Unfit {
     Refused,
 }
 
+impl Unfit {
+    /// Whether a 200 is not what it should be, as when something before the VMS answers in its place.
+    pub fn is_malformed(&self) -> bool {
+        match self {
+            Self::ContentType
+            | Self::ContentEncoding
+            | Self::Shape
+            | Self::Id
+            | Self::Twice
+            | Self::Unasked => true,
+            Self::Status(_) | Self::NoStore | Self::VaryAny | Self::VaryNew(_) | Self::Refused => {
+                false
+            }
+        }
+    }
+}
+
 /// Id and place in the body of each item, in the order in which they were answered.
 pub type Items = Vec<(u64, Range<usize>)>;
 

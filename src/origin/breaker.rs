@@ -8,9 +8,14 @@
 //! ```
 //! Pure: the time is given, and what a server or a request is stays unknown here.
 //!
-//! What always holds: while half-open, at most `probes` fetches have leave at once, and at most `probes` of the requests
-//! that pass through. A verdict counts only in the era in which its leave was given, an era being the time from one change
-//! of position to the next: who hung all through an outage has no say in the recovery after it.
+//! Fetches and what passes through are counted apart, but for a server that cannot be connected to: a proxy before the VMS
+//! that still serves pictures says nothing of batches. So a success takes back failures of its own kind only, and what
+//! fetches have opened only fetches close.
+//!
+//! What always holds: of one era while half-open, at most `probes` fetches have leave at once, and at most `probes` requests
+//! that pass through, beside those that are waved through. A verdict counts only in the era in which its leave was given, an
+//! era being the time from one change of position to the next: who hung all through an outage has no say in the recovery
+//! after it.
 
 use crate::cache::clock::Time;
 use crate::config;
@@ -45,6 +50,8 @@ pub enum Verdict {
     Success,
     /// It does not.
     Failure,
+    /// It cannot be connected to, by whomever.
+    Unreached,
     /// It cannot be told.
     Neither,
 }
@@ -54,7 +61,8 @@ pub enum Verdict {
 #[must_use = "a verdict is owed"]
 pub struct Leave {
     era: u64,
-    probe: Option<Traffic>,
+    traffic: Traffic,
+    is_probe: bool,
 }
 
 /// The breaker of one server.
@@ -68,25 +76,25 @@ pub struct Breaker {
 #[derive(Debug)]
 enum State {
     Closed {
-        /// In a row, since the last success.
-        failures: usize,
+        /// In a row, since the last success; by [`Traffic`].
+        failures: [usize; 2],
     },
     Open {
         since: Time,
+        /// Whose failures opened it.
+        by: Traffic,
     },
     HalfOpen {
         /// Probes under way, by [`Traffic`].
         probing: [usize; 2],
         successes: usize,
+        /// Whose failures opened it.
+        by: Traffic,
     },
 }
 
 impl State {
-    const CLOSED: Self = Self::Closed { failures: 0 };
-    const HALF_OPEN: Self = Self::HalfOpen {
-        probing: [0; 2],
-        successes: 0,
-    };
+    const CLOSED: Self = Self::Closed { failures: [0; 2] };
 }
 
 impl Breaker {
@@ -102,7 +110,9 @@ impl Breaker {
     /// What it would let through now: once its pause is over, an open one is as good as half-open.
     pub fn position(&self, now: Time) -> Position {
         match self.state {
-            State::Open { since } if now.since(since) >= self.policy.pause => Position::HalfOpen,
+            State::Open { since, .. } if now.since(since) >= self.policy.pause => {
+                Position::HalfOpen
+            }
             _ => self.standing(),
         }
     }
@@ -130,25 +140,33 @@ impl Breaker {
         if !self.admits(traffic, now) {
             return None;
         }
-        if matches!(self.state, State::Open { .. }) {
-            self.enter(State::HALF_OPEN);
+        if let State::Open { by, .. } = self.state {
+            self.enter(State::HalfOpen {
+                probing: [0; 2],
+                successes: 0,
+                by,
+            });
         }
-        let probe = match &mut self.state {
+        let is_probe = match &mut self.state {
             State::HalfOpen { probing, .. } => {
                 probing[traffic as usize] += 1;
-                Some(traffic)
+                true
             }
-            _ => None,
+            _ => false,
         };
-        let era = self.era;
-        Some(Leave { era, probe })
+        Some(Leave {
+            era: self.era,
+            traffic,
+            is_probe,
+        })
     }
 
     /// Gives leave to ask whatever the position, to what must not be kept back.
     pub fn wave_through(&self) -> Leave {
         Leave {
             era: self.era,
-            probe: None,
+            traffic: Traffic::Pass,
+            is_probe: false,
         }
     }
 
@@ -157,35 +175,60 @@ impl Breaker {
         if leave.era != self.era {
             return;
         }
-        let policy = &self.policy;
+        let (policy, traffic) = (&self.policy, leave.traffic);
         match &mut self.state {
-            State::Closed { failures } => match verdict {
-                Verdict::Success => *failures = 0,
-                Verdict::Failure => {
-                    *failures = failures.saturating_add(1);
-                    if policy.failures > 0 && *failures >= policy.failures {
-                        self.enter(State::Open { since: now });
+            State::Closed { failures } => {
+                let counts: &[Traffic] = match verdict {
+                    Verdict::Success => {
+                        failures[traffic as usize] = 0;
+                        &[]
                     }
+                    Verdict::Failure => &[traffic],
+                    Verdict::Unreached => &[Traffic::Pass, Traffic::Fetch],
+                    Verdict::Neither => &[],
+                };
+                for &traffic in counts {
+                    let failures = &mut failures[traffic as usize];
+                    *failures = failures.saturating_add(1);
                 }
-                Verdict::Neither => {}
-            },
-            State::HalfOpen { probing, successes } => {
-                if let Some(traffic) = leave.probe {
+                let is_enough = |by: &&Traffic| {
+                    policy.failures > 0 && failures[**by as usize] >= policy.failures
+                };
+                if let Some(&by) = counts.iter().find(is_enough) {
+                    self.open(by, now);
+                }
+            }
+            State::HalfOpen {
+                probing,
+                successes,
+                by,
+            } => {
+                if leave.is_probe {
                     probing[traffic as usize] -= 1;
                 }
                 match verdict {
-                    Verdict::Success => {
+                    Verdict::Success if traffic == Traffic::Fetch || *by == Traffic::Pass => {
                         *successes += 1;
                         if *successes >= ROUNDS * policy.probes {
                             self.enter(State::CLOSED);
                         }
                     }
-                    Verdict::Failure => self.enter(State::Open { since: now }),
-                    Verdict::Neither => {}
+                    Verdict::Failure | Verdict::Unreached => {
+                        let by = match verdict == Verdict::Failure && traffic == Traffic::Fetch {
+                            true => Traffic::Fetch,
+                            false => *by,
+                        };
+                        self.open(by, now);
+                    }
+                    Verdict::Success | Verdict::Neither => {}
                 }
             }
             State::Open { .. } => {}
         }
+    }
+
+    fn open(&mut self, by: Traffic, now: Time) {
+        self.enter(State::Open { since: now, by });
     }
 
     fn enter(&mut self, state: State) {
@@ -328,6 +371,29 @@ mod tests {
         }
         breaker.settle(probe.expect("a probe"), Verdict::Success, clock.now());
         assert_eq!(breaker.position(clock.now()), Position::HalfOpen);
+        assert!(fetch(&mut breaker, Verdict::Success, clock.now()));
+        assert_eq!(breaker.position(clock.now()), Position::Closed);
+    }
+
+    #[test]
+    fn what_passes_through_takes_no_failures_of_fetches_back_and_closes_nothing_they_opened() {
+        let (mut breaker, clock, hand) = breaker(2, 1);
+        let pass = |breaker: &mut Breaker| {
+            let leave = breaker.wave_through();
+            breaker.settle(leave, Verdict::Success, clock.now());
+        };
+        for _ in 0..2 {
+            assert!(fetch(&mut breaker, Verdict::Failure, clock.now()));
+            pass(&mut breaker);
+        }
+        assert_eq!(breaker.position(clock.now()), Position::Open);
+        hand.advance(PAUSE);
+        let probe = breaker.admit(Traffic::Fetch, clock.now()).expect("a probe");
+        for _ in 0..10 {
+            pass(&mut breaker);
+        }
+        assert_eq!(breaker.position(clock.now()), Position::HalfOpen);
+        breaker.settle(probe, Verdict::Success, clock.now());
         assert!(fetch(&mut breaker, Verdict::Success, clock.now()));
         assert_eq!(breaker.position(clock.now()), Position::Closed);
     }

@@ -1,6 +1,6 @@
 //! Collapse: what is being fetched already is not fetched again.
 //!
-//! The table knows, for each key, the fetches that are in flight and the ids they bring. A batch looks at it and takes its
+//! The table knows, for each user and key, the fetches that are in flight and the ids they bring. A batch looks at it and takes its
 //! part in one step ([`Flights::board`]): ids that somebody fetches it waits for, the others it claims. Nothing here knows
 //! what a fetch brings.
 //!
@@ -11,8 +11,8 @@
 //!   with a deadline. So batches wait for tasks and tasks for deadlines, and no circle can close.
 //! - **However the task ends, its waiters hear of it.** [`Lead::land`] tells them what came; a lead that is dropped without,
 //!   by a panic or the end of its runtime, ends their wait with nothing ([`Waiting::landed`]), and takes its claim away.
-//! - **The table's lock is held for no longer than a look at memory takes.** Whoever holds it takes no other lock of this
-//!   crate and awaits nothing.
+//! - **The table's lock is held for no longer than a look at memory takes.** Whoever holds it awaits nothing, and takes only
+//!   the locks inside the store and the marks, whose holders in turn never ask for the table's.
 //!
 //! # Why nothing is fetched twice
 //!
@@ -32,12 +32,12 @@ use crate::request::key::{Key, UserId};
 /// The fetches that are in flight; each will bring a `T`.
 pub struct Flights<T>(Arc<Mutex<Table<T>>>);
 
-/// Of each key the flights, the latest last.
-type Table<T> = HashMap<Key, Vec<Arc<Flight<T>>>>;
+/// The flights of each user, the latest last.
+type Table<T> = HashMap<UserId, Vec<Arc<Flight<T>>>>;
 
 /// A fetch in flight.
 pub struct Flight<T> {
-    user: UserId,
+    key: Key,
     ids: Box<[u64]>,
     /// At the latest when the fetch was sent.
     began: Time,
@@ -50,13 +50,14 @@ pub struct Flight<T> {
 pub struct Board<'a, T> {
     all: &'a Flights<T>,
     table: MutexGuard<'a, Table<T>>,
+    user: UserId,
     key: Key,
 }
 
 /// The duty to fetch some ids, and to tell whoever waits for them.
 pub struct Lead<T> {
     all: Flights<T>,
-    key: Key,
+    user: UserId,
     flight: Arc<Flight<T>>,
     landing: watch::Sender<Option<T>>,
 }
@@ -65,11 +66,12 @@ pub struct Lead<T> {
 pub struct Waiting<T>(watch::Receiver<Option<T>>);
 
 impl<T> Flights<T> {
-    /// The flights of a key; until it is dropped, nothing lands or takes off.
-    pub fn board(&self, key: Key) -> Board<'_, T> {
+    /// The flights of a user's key; until it is dropped, nothing lands or takes off.
+    pub fn board(&self, user: UserId, key: Key) -> Board<'_, T> {
         Board {
             all: self,
             table: self.0.lock(),
+            user,
             key,
         }
     }
@@ -79,13 +81,14 @@ impl<T> Flights<T> {
     /// A mark would do the same, but who is unknown gets none: guessed tokens must not fill the memory for marks.
     pub fn condemn(&self, user: &UserId) {
         let table = self.0.lock();
-        for flight in table.values().flatten().filter(|f| f.user == *user) {
+        for flight in table.get(user).into_iter().flatten() {
             flight.is_condemned.store(true, Ordering::SeqCst);
         }
     }
 
     /// How many fetches are in flight.
-    pub fn count(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
         self.0.lock().values().map(Vec::len).sum()
     }
 }
@@ -102,25 +105,26 @@ impl<T> Board<'_, T> {
             let mut all = self.table.values().flatten();
             return all.find(|flight| flight.brings(id));
         }
-        let flights = self.table.get(&self.key)?;
-        flights.iter().rev().find(|flight| flight.brings(id))
+        let flights = self.table.get(&self.user)?;
+        let mut latest_first = flights.iter().rev();
+        latest_first.find(|flight| flight.key == self.key && flight.brings(id))
     }
 
     /// Claims `ids`: from now on they are in flight.
-    pub fn claim(&mut self, user: UserId, ids: Vec<u64>, now: Time) -> Lead<T> {
+    pub fn claim(&mut self, ids: Vec<u64>, now: Time) -> Lead<T> {
         let (landing, landed) = watch::channel(None);
         let flight = Arc::new(Flight {
-            user,
+            key: self.key,
             ids: ids.into(),
             began: now,
             landing: landed,
             is_condemned: AtomicBool::new(false),
         });
-        let flights = self.table.entry(self.key).or_default();
+        let flights = self.table.entry(self.user).or_default();
         flights.push(Arc::clone(&flight));
         Lead {
             all: self.all.clone(),
-            key: self.key,
+            user: self.user,
             flight,
             landing,
         }
@@ -173,10 +177,10 @@ impl<T> Lead<T> {
 impl<T> Drop for Lead<T> {
     fn drop(&mut self) {
         let mut table = self.all.0.lock();
-        if let Some(flights) = table.get_mut(&self.key) {
+        if let Some(flights) = table.get_mut(&self.user) {
             flights.retain(|flight| !Arc::ptr_eq(flight, &self.flight));
             if flights.is_empty() {
-                table.remove(&self.key);
+                table.remove(&self.user);
             }
         }
     }
@@ -212,12 +216,12 @@ mod tests {
 
     fn claim(flights: &Flights<u32>, user: u8, ids: &[u64]) -> Lead<u32> {
         let now = Clock::manual().0.now();
-        let mut board = flights.board(Key::of_test(user));
-        board.claim(UserId::of_test(user), ids.to_vec(), now)
+        let mut board = flights.board(UserId::of_test(user), Key::of_test(user));
+        board.claim(ids.to_vec(), now)
     }
 
     fn wait(flights: &Flights<u32>, user: u8, id: u64) -> Option<Waiting<u32>> {
-        let board = flights.board(Key::of_test(user));
+        let board = flights.board(UserId::of_test(user), Key::of_test(user));
         board.find(id).map(|flight| flight.wait())
     }
 
@@ -251,6 +255,14 @@ mod tests {
         assert!(wait(&flights, ANN, 2).is_some());
         assert!(wait(&flights, ANN, 3).is_none());
         assert!(wait(&flights, BOB, 2).is_none());
+    }
+
+    #[test]
+    fn one_phone_of_a_user_finds_no_flight_of_another() {
+        let flights: Flights<u32> = Flights::default();
+        let _lead = claim(&flights, ANN, &[1]);
+        let board = flights.board(UserId::of_test(ANN), Key::of_test(BOB));
+        assert!(board.find(1).is_none());
     }
 
     #[tokio::test]
@@ -310,5 +322,44 @@ mod tests {
         flights.condemn(&UserId::of_test(ANN));
         assert!(hers.is_condemned() && !his.is_condemned());
         assert!(!claim(&flights, ANN, &[1]).is_condemned());
+    }
+
+    #[test]
+    fn however_many_threads_want_something_each_fetches_only_what_nobody_has_fetched() {
+        const THREADS: usize = 8;
+        const IDS: u64 = 2_000;
+        let flights: Flights<u32> = Flights::default();
+        let shelf = Mutex::new(std::collections::HashSet::new());
+        let fetched = std::sync::atomic::AtomicU64::new(0);
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        let start = std::sync::Barrier::new(THREADS);
+        let want = |id| {
+            let now = Clock::manual().0.now();
+            let mut board = flights.board(UserId::of_test(ANN), Key::of_test(ANN));
+            if shelf.lock().contains(&id) {
+                return None;
+            }
+            if let Some(flight) = board.find(id) {
+                return Some(flight.wait());
+            }
+            let lead = board.claim(vec![id], now);
+            drop(board);
+            fetched.fetch_add(1, Ordering::SeqCst);
+            shelf.lock().insert(id);
+            lead.land(7);
+            None
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    start.wait();
+                    for waiting in (0..IDS).filter_map(want) {
+                        assert_eq!(runtime.block_on(waiting.landed()), Some(7));
+                    }
+                });
+            }
+        });
+        assert_eq!(fetched.into_inner(), IDS);
+        assert_eq!(flights.count(), 0);
     }
 }

@@ -17,7 +17,7 @@ use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::exchange::{self, NoBody, Unquoted};
 use super::queue::Queue;
@@ -27,6 +27,10 @@ use crate::cache::clock::{Clock, Time};
 use crate::config;
 
 pub use super::exchange::MAX_ANSWER_BYTES;
+
+/// How long a VMS that has failed of late is waited for by whoever could be answered from memory: long enough for one that
+/// is well again, and not seen as long by people.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A complete answer of the VMS.
 #[derive(Debug)]
@@ -75,8 +79,9 @@ pub trait Origin: Send + Sync {
     /// Any [`FetchError`] but [`FetchError::Panicked`].
     async fn fetch(&self, request: &RequestHeader, body: &Bytes) -> Result<Answer, FetchError>;
 
-    /// Whether it has failed of late, so that nobody should wait for it who can do without.
-    fn is_failing(&self) -> bool;
+    /// Resolves when whoever can do without an answer should not wait for it any longer: soon after an outage, never while
+    /// all is well.
+    async fn patience(&self);
 }
 
 /// The VMS as an [`Origin`]: sends fetches to its servers.
@@ -109,10 +114,10 @@ impl Origin for Fetcher {
         if !self.servers.admit_fetches() {
             return Err(FetchError::Open);
         }
-        let deadline = Instant::now() + self.deadline;
         let busy = || FetchError::Busy(self.queue.size());
         let _place = self.queue.enter().await.ok_or_else(busy)?;
-        let answer = timeout_at(deadline, self.try_servers(request, body))
+        // From now on: how long it waited for its turn says nothing of the VMS.
+        let answer = timeout(self.deadline, self.try_servers(request, body))
             .await
             .unwrap_or(Err(FetchError::Timeout(self.deadline)));
         if self.servers.are_failing() {
@@ -123,8 +128,11 @@ impl Origin for Fetcher {
         answer
     }
 
-    fn is_failing(&self) -> bool {
-        self.servers.are_failing()
+    async fn patience(&self) {
+        match self.servers.are_failing() || self.queue.is_short() {
+            true => tokio::time::sleep(PATIENCE).await,
+            false => std::future::pending().await,
+        }
     }
 }
 
@@ -161,6 +169,7 @@ impl Fetcher {
                 }
                 Err(Failed::Unheard(error)) if !tried.repeated => {
                     tried.repeated = true;
+                    tried.unheard = Some(address);
                     error
                 }
                 Err(Failed::Unheard(error) | Failed::Finally(error)) => return Err(error),
@@ -180,7 +189,7 @@ impl Fetcher {
         let started = self.clock.now();
         let connected = self.connections.get_http_session(&peer).await;
         let (mut session, reused) = connected.map_err(|error| {
-            turn.failed(&Unquoted(&error));
+            turn.unreached(&Unquoted(&error));
             Failed::Unreached(FetchError::Connect(peer._address.clone(), error))
         })?;
         let answered = exchange::ask(&mut session, request, body).await;

@@ -61,6 +61,11 @@ impl Queue {
         self.sizes.lock().are_to_be
     }
 
+    /// Whether it has fewer places than before the last outage.
+    pub(super) fn is_short(&self) -> bool {
+        self.size() < self.most
+    }
+
     /// The VMS is failing: whoever comes when it is back comes slowly.
     pub(super) fn shrink(&self) {
         let mut sizes = self.sizes.lock();

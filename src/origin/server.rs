@@ -214,6 +214,11 @@ impl Turn {
         self.settle(Verdict::Failure, why);
     }
 
+    /// It cannot be connected to.
+    pub fn unreached(&mut self, why: &dyn Display) {
+        self.settle(Verdict::Unreached, why);
+    }
+
     /// It cannot be told whether it does.
     pub fn told_nothing(&mut self) {
         self.settle(Verdict::Neither, &"nothing");

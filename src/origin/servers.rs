@@ -44,6 +44,8 @@ pub struct Servers {
 pub struct Tried {
     /// Addresses that could not be connected to; none of them is tried again.
     pub unreached: Vec<SocketAddr>,
+    /// The address whose connection ended unheard; it is tried again only if there is no other.
+    pub unheard: Option<SocketAddr>,
     /// Whether the request is said once more, and so over a connection that is new: pooled ones may be closed as well.
     pub repeated: bool,
 }
@@ -173,10 +175,18 @@ impl Servers {
             true => server.admit(Traffic::Pass),
             false => None,
         };
+        let is_back = |server: &&Server| server.admits(Traffic::Fetch);
+        let best_of_the_rest = || {
+            let mut well = candidates.well();
+            let half_open = candidates.well().find(is_back);
+            half_open
+                .or_else(|| well.next())
+                .or_else(|| candidates.all().next())
+        };
         candidates
             .well()
             .find_map(turn)
-            .or_else(|| candidates.all().next().map(Server::wave_through))
+            .or_else(|| best_of_the_rest().map(Server::wave_through))
     }
 
     /// Whether there is a server that was not tried.
@@ -249,9 +259,14 @@ impl<'a> Candidates<'a> {
 
     fn all(&self) -> impl Iterator<Item = &'a Server> {
         let (before, after) = self.servers.split_at(self.first);
-        let unreached = &self.tried.unreached;
+        let Tried {
+            unreached, unheard, ..
+        } = self.tried;
         let in_turn = after.iter().chain(before);
-        in_turn.filter(|server| !unreached.contains(&server.at.address))
+        let left = in_turn.filter(|server| !unreached.contains(&server.at.address));
+        let is_unheard = move |server: &&Server| Some(server.at.address) == *unheard;
+        let others = left.clone().filter(move |server| !is_unheard(server));
+        others.chain(left.filter(is_unheard))
     }
 
     /// Those whose checks pass; all, if none does.

@@ -10,7 +10,7 @@ use pingora_http::RequestHeader;
 
 use super::decline::is_credential;
 use super::key::{KeyMaker, UserId};
-use super::query;
+use super::{MAX_TOKEN_BYTES, query};
 
 /// Most tokens that are looked at in one request.
 const MAX_TOKENS: usize = 16;
@@ -63,7 +63,8 @@ fn in_query(query: &[u8], tokens: &mut Vec<Vec<u8>>) {
 }
 
 fn add(token: &[u8], tokens: &mut Vec<Vec<u8>>) {
-    if !token.is_empty() && tokens.len() < MAX_TOKENS {
+    let is_stored_under = (1..=MAX_TOKEN_BYTES).contains(&token.len());
+    if is_stored_under && tokens.len() < MAX_TOKENS {
         tokens.push(token.to_vec());
     }
 }

@@ -17,10 +17,18 @@ const WINDOWS: &str = "[[batch]]\npath = \"/api/v1/intercom/shows\"\nfresh = \"3
 
 /// Waits until so many fetches have been stored, however long that takes.
 async fn stored(world: &World, fetches: u64) {
-    let line = format!("vms_edge_fetches_total{{outcome=\"stored\"}} {fetches}\n");
-    while !world.metrics().await.contains(&line) {
-        tokio::task::yield_now().await;
-    }
+    fetched(world, "stored", fetches).await;
+}
+
+/// Waits until so many fetches have come to this.
+async fn fetched(world: &World, outcome: &str, fetches: u64) {
+    let line = format!("vms_edge_fetches_total{{outcome=\"{outcome}\"}} {fetches}\n");
+    let counted = async {
+        while !world.metrics().await.contains(&line) {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(&line, counted).await;
 }
 
 fn says(answer: &Answer, text: &str) -> bool {
@@ -53,6 +61,30 @@ async fn a_stale_item_is_answered_at_once_and_refreshed_once_in_the_background()
 }
 
 #[tokio::test]
+async fn what_could_not_be_refreshed_is_left_so_for_a_moment_or_as_long_as_the_vms_asks() {
+    let world = World::with(WINDOWS).await;
+    let ann = world.user(1);
+    ann.asks([1]).await.gets([1]);
+    world.advance(31);
+    for (failures, (retry_after, pause)) in [(None, 1), (Some("5"), 5)].into_iter().enumerate() {
+        if let Some(seconds) = retry_after {
+            world.vms.add_response_header("Retry-After", seconds);
+        }
+        world.vms.fault(Fault::Status(500), Times::Once);
+        ann.asks([1]).await.gets([1]).is("hit");
+        fetched(&world, "status", failures as u64 + 1).await;
+        for _ in 1..pause {
+            ann.asks([1]).await.gets([1]).is("hit").untold();
+            world.advance(1);
+        }
+        ann.asks([1]).await.gets([1]).is("hit").untold();
+        world.advance(1);
+    }
+    ann.asks([1]).await.gets([1]).is("hit");
+    stored(&world, 2).await;
+}
+
+#[tokio::test]
 async fn a_fetch_for_missing_ids_takes_the_stale_ones_along() {
     let world = World::with(WINDOWS).await;
     let ann = world.user(1);
@@ -74,6 +106,11 @@ async fn when_the_vms_fails_a_whole_batch_within_stale_if_error_is_answered_from
         Fault::CloseBeforeAnswer,
         Fault::CutBody,
         Fault::CutJson,
+        Fault::Html,
+        Fault::Unasked,
+        Fault::Twice,
+        Fault::IdsAsStrings,
+        Fault::Gzipped,
         Fault::Hang,
     ] {
         let timeouts = "upstream.connect_timeout = \"100ms\"\nupstream.fetch_timeout = \"200ms\"";
@@ -252,7 +289,9 @@ async fn a_write_that_nobody_understands_or_that_never_left_marks_nothing() {
     let edge = TestEdge::with(&[vms.address.to_string()], rule);
     let mut client = Client::connect(edge.address).await;
     client
-        .send("POST /a/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        .send(
+            "POST /a/1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer t\r\nContent-Length: 0\r\n\r\n",
+        )
         .await;
     assert_eq!(client.head().await.expect("an answer").0, 502);
     assert!(!metrics(&edge).await.contains("vms_edge_marks_total"));

@@ -12,7 +12,7 @@ use crate::support::edge::TestEdge;
 use crate::support::scrape::Scrape;
 use crate::support::scripted::{Connection, Scripted};
 use crate::support::world::{Answer, SHOWS, Widget, World, send};
-use crate::support::{soon, world::metrics};
+use crate::support::{PATIENCE, soon, world::metrics};
 
 const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
@@ -37,7 +37,10 @@ async fn becomes(edge: &TestEdge, line: &str) {
             tokio::task::yield_now().await;
         }
     };
-    soon(line, said).await;
+    let waited = tokio::time::timeout(PATIENCE, said).await;
+    if waited.is_err() {
+        panic!("{line} did not come: {}", metrics(edge).await);
+    }
 }
 
 /// All widgets ask at once.
@@ -94,7 +97,9 @@ async fn a_redeploy_is_not_seen_by_widgets_and_the_vms_is_not_stampeded_when_it_
     soon("three probes", hold.arrived(3)).await;
     assert_eq!(told().0, before.0 + 3);
     assert_is(&world.edge, "half_open").await;
-    becomes(&world.edge, "vms_edge_upstream_servers{state=\"open\"} 1\n").await;
+    let timed_out = "vms_edge_fetches_total{outcome=\"timeout\"} 3\n";
+    becomes(&world.edge, timed_out).await;
+    assert_is(&world.edge, "open").await;
 
     // It is well: for the rest of the pause nobody asks it.
     drop(hold);
@@ -193,6 +198,22 @@ async fn a_fetch_without_a_permit_says_nothing_of_the_vms() {
         drop(hold);
     };
     tokio::join!(ann.asks([1]), ask_meanwhile);
+}
+
+#[tokio::test]
+async fn a_vms_that_is_well_again_is_asked_although_memory_could_answer() {
+    let world = World::with(&format!("{FRAGILE}{WINDOWS}")).await;
+    let ann = world.user(1);
+    ann.asks([1]).await.gets([1]);
+    world.advance(100);
+    world.vms.fault(Fault::Status(503), Times::Once);
+    ann.asks([1]).await.gets([1]).is("detail=stale_if_error");
+    assert_is(&world.edge, "open").await;
+    world.vms.rename(1, "Renamed");
+    world.advance(1);
+    let answer = ann.asks([1]).await.gets([1]).is("fwd=miss");
+    assert!(answer.text().contains("Renamed"));
+    assert_is(&world.edge, "half_open").await;
 }
 
 #[tokio::test]

@@ -5,7 +5,10 @@ use vms_edge::demo::vms::{Fault, Times};
 
 use crate::support::client::Client;
 use crate::support::soon;
-use crate::support::world::{Answer, World};
+use crate::support::world::{Answer, Widget, World};
+
+/// Whoever waits may be served by another thread than the one who fetches.
+const THREADS: &str = "server.threads = 4\n";
 
 const RULE: &str = "[[invalidate]]\npath = \"/api/v1/intercom/{id}\"\nscope = [\"user\"]\n";
 
@@ -51,7 +54,7 @@ async fn two(
 
 #[tokio::test]
 async fn overlapping_batches_fetch_each_id_once() {
-    let world = World::new().await;
+    let world = World::with(THREADS).await;
     let (first, second) = two(&world, &[1, 2], &[2, 3], 1, async || {}).await;
     first.gets([1, 2]).is("fwd=miss").is("stored");
     let second = second.gets([2, 3]).is("fwd=miss").is("collapsed");
@@ -61,7 +64,7 @@ async fn overlapping_batches_fetch_each_id_once() {
 
 #[tokio::test]
 async fn a_batch_that_is_in_flight_already_asks_nothing() {
-    let world = World::new().await;
+    let world = World::with(THREADS).await;
     let (first, second) = two(&world, &[1, 2, 4], &[4, 1], 2, async || {}).await;
     let first = first.gets([1, 2]);
     assert!(!first.header("cache-status").unwrap().contains("collapsed"));
@@ -71,7 +74,7 @@ async fn a_batch_that_is_in_flight_already_asks_nothing() {
 
 #[tokio::test]
 async fn what_is_at_hand_is_joined_by_what_is_in_flight() {
-    let world = World::new().await;
+    let world = World::with(THREADS).await;
     let ann = world.user(1);
     ann.asks([1]).await.gets([1]);
     let (_, second) = two(&world, &[2], &[1, 2, 3], 1, async || {}).await;
@@ -85,7 +88,7 @@ async fn what_is_at_hand_is_joined_by_what_is_in_flight() {
 
 #[tokio::test]
 async fn nobody_waits_for_the_fetch_of_another_key() {
-    let world = World::new().await;
+    let world = World::with(THREADS).await;
     let phones = [
         world.user(1),
         world.user(2),
@@ -112,7 +115,7 @@ async fn nobody_waits_for_the_fetch_of_another_key() {
 
 #[tokio::test]
 async fn whoever_waits_is_answered_although_the_one_who_asked_first_has_left() {
-    let world = World::new().await;
+    let world = World::with(THREADS).await;
     let hold = world.vms.hold();
     let mut leaver = Client::connect(world.edge.address).await;
     let fields = "Host: vms.local\r\nAuthorization: Bearer tok-1-ios\r\nAccept: application/json\r\n\
@@ -137,7 +140,7 @@ async fn whoever_waits_is_answered_although_the_one_who_asked_first_has_left() {
 #[tokio::test]
 async fn what_the_vms_says_of_the_requester_or_of_itself_is_said_to_all_who_waited() {
     for status in [401, 403, 429, 500, 503] {
-        let world = World::new().await;
+        let world = World::with(THREADS).await;
         world.vms.add_response_header("Set-Cookie", "session=1");
         world.vms.fault(Fault::Status(status), Times::Once);
         let (first, second) = two(&world, &[1, 2], &[2], 1, async || {}).await;
@@ -152,7 +155,7 @@ async fn what_the_vms_says_of_the_requester_or_of_itself_is_said_to_all_who_wait
 
 #[tokio::test]
 async fn what_the_vms_finds_wrong_with_anothers_ids_is_not_said_to_who_waited() {
-    let world = World::new().await;
+    let world = World::with(THREADS).await;
     world.vms.fault(Fault::Status(422), Times::Once);
     let (first, second) = two(&world, &[1, 2], &[2], 1, async || {}).await;
     first.status(422);
@@ -162,7 +165,7 @@ async fn what_the_vms_finds_wrong_with_anothers_ids_is_not_said_to_who_waited() 
 
 #[tokio::test]
 async fn whoever_waited_for_an_answer_that_broke_off_asks_by_himself() {
-    let world = World::new().await;
+    let world = World::with(THREADS).await;
     world.vms.fault(Fault::CutBody, Times::Once);
     let (first, second) = two(&world, &[1, 2], &[2], 1, async || {}).await;
     first.status(502);
@@ -177,7 +180,7 @@ async fn whoever_waited_for_an_answer_that_is_no_part_of_his_passes_through() {
         Fault::NoStore,
         Fault::VaryOn("X-Odd".into()),
     ] {
-        let world = World::new().await;
+        let world = World::with(THREADS).await;
         world.vms.fault(fault.clone(), Times::Once);
         let (first, second) = two(&world, &[1, 2], &[2], 1, async || {}).await;
         assert_eq!(first.status, 200, "{fault:?}");
@@ -187,7 +190,7 @@ async fn whoever_waited_for_an_answer_that_is_no_part_of_his_passes_through() {
 
 #[tokio::test]
 async fn nobody_waits_for_a_fetch_that_began_before_a_mark() {
-    let world = World::with(RULE).await;
+    let world = World::with(&format!("{THREADS}{RULE}")).await;
     let ann = world.user(1);
     let hold = world.vms.hold();
     let meanwhile = async {
@@ -212,7 +215,7 @@ async fn nobody_waits_for_a_fetch_that_began_before_a_mark() {
 
 #[tokio::test]
 async fn what_a_mark_ended_while_it_was_waited_for_is_fetched_again() {
-    let world = World::with(RULE).await;
+    let world = World::with(&format!("{THREADS}{RULE}")).await;
     let ann = world.user(1);
     let (first, second) = two(&world, &[1], &[1, 2], 1, async || {
         world.advance(1);
@@ -229,7 +232,7 @@ async fn what_a_mark_ended_while_it_was_waited_for_is_fetched_again() {
 
 #[tokio::test]
 async fn a_request_for_the_newest_waits_for_no_earlier_fetch() {
-    let world = World::new().await;
+    let world = World::with(THREADS).await;
     let ann = world.user(1);
     let hold = world.vms.hold();
     let newest = async {
@@ -248,7 +251,7 @@ async fn a_request_for_the_newest_waits_for_no_earlier_fetch() {
 
 #[tokio::test]
 async fn a_batch_of_unknown_order_waits_for_what_may_teach_it() {
-    let world = World::new().await;
+    let world = World::with(THREADS).await;
     let (first, second) = two(&world, &[3, 1], &[2, 1], 1, async || {}).await;
     first.gets([1, 3]);
     second.gets([1, 2]).is("collapsed");
@@ -257,7 +260,7 @@ async fn a_batch_of_unknown_order_waits_for_what_may_teach_it() {
 
 #[tokio::test]
 async fn a_batch_whose_order_nothing_taught_is_asked_for_as_a_whole() {
-    let world = World::new().await;
+    let world = World::with(THREADS).await;
     let (first, second) = two(&world, &[1], &[2, 1], 1, async || {}).await;
     first.gets([1]);
     second.gets([1, 2]).is("fwd=miss");
@@ -268,7 +271,7 @@ async fn a_batch_whose_order_nothing_taught_is_asked_for_as_a_whole() {
 async fn a_refresh_is_waited_for_once_its_item_is_too_old_to_answer() {
     let windows = "[[batch]]\npath = \"/api/v1/intercom/shows\"\nfresh = \"30s\"\njitter = 0.0\n\
                    stale_while_revalidate = \"60s\"\n";
-    let world = World::with(windows).await;
+    let world = World::with(&format!("{THREADS}{windows}")).await;
     let ann = world.user(1);
     ann.asks([1]).await.gets([1]);
     world.advance(60);
@@ -288,7 +291,7 @@ async fn a_refresh_is_waited_for_once_its_item_is_too_old_to_answer() {
 #[tokio::test]
 async fn stale_items_are_refreshed_while_others_fetch_what_is_missing() {
     let windows = "[[batch]]\npath = \"/api/v1/intercom/shows\"\nfresh = \"30s\"\njitter = 0.0\n";
-    let world = World::with(windows).await;
+    let world = World::with(&format!("{THREADS}{windows}")).await;
     let ann = world.user(1);
     ann.asks([1]).await.gets([1]);
     world.advance(31);
@@ -302,4 +305,35 @@ async fn stale_items_are_refreshed_while_others_fetch_what_is_missing() {
     };
     soon("the refresh", refreshed).await;
     assert_eq!(asked(&world)[2], [1]);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_fetch_that_began_before_a_mark_however_short_the_windows_are() {
+    let none = "fresh = \"0s\"\nabsent = \"0s\"\nstale_while_revalidate = \"0s\"\nstale_if_error = \"0s\"\n";
+    let batch = format!("[[batch]]\npath = \"/api/v1/intercom/shows\"\n{none}");
+    let world = World::with(&format!("{THREADS}{batch}{RULE}")).await;
+    let (ann, bob) = (world.user(1), world.user(2));
+    let hold = world.vms.hold();
+    let write = async |widget: &Widget<'_>, id: u64| {
+        let write = widget.clone().with("content-type", "application/json");
+        let target = format!("/api/v1/intercom/{id}");
+        let written = write.sends(Method::PATCH, &target, r#"{"title":"Ours"}"#);
+        written.await.status(200);
+        world.advance(1);
+    };
+    let meanwhile = async {
+        hold.arrived(1).await;
+        world.advance(1);
+        write(&ann, 1).await;
+        // Another mark, in whose course those that nobody needs any more are forgotten.
+        write(&bob, 3).await;
+        let release = async {
+            hold.arrived(2).await;
+            drop(hold);
+        };
+        tokio::join!(ann.asks([1]), release).0
+    };
+    let (before, after) = tokio::join!(ann.asks([1]), meanwhile);
+    assert!(!before.text().contains("Ours"));
+    assert!(after.gets([1]).is("fwd=miss").text().contains("Ours"));
 }

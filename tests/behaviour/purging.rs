@@ -381,7 +381,8 @@ async fn the_commands_in_the_readme_do_what_it_says() {
         .expect("it shows commands");
     let (block, _) = block.split_once("```").expect("the block ends");
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("admin.token"), format!("{TOKEN}\n")).unwrap();
+    let header = format!("Authorization: Bearer {TOKEN}\n");
+    std::fs::write(directory.path().join("admin.header"), header).unwrap();
     std::fs::write(directory.path().join("user.json"), r#"{"user":"ann"}"#).unwrap();
     let mut commands = block.split("$ ").skip(1);
     // The first is soft: all is answered still.

@@ -155,8 +155,10 @@ impl Vms {
 
 #[async_trait]
 impl Origin for Arc<Vms> {
-    fn is_failing(&self) -> bool {
-        self.is_failing.load(Ordering::Relaxed)
+    async fn patience(&self) {
+        if !self.is_failing.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
     }
 
     async fn fetch(&self, request: &RequestHeader, _: &Bytes) -> Result<Answer, FetchError> {

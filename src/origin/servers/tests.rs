@@ -72,6 +72,7 @@ fn fail(servers: &Servers, address: &str) {
             .filter(|other| **other != address)
             .map(|other| other.parse().unwrap())
             .collect(),
+        unheard: None,
         repeated: false,
     };
     let mut turn = servers.next_for_fetch(&tried).expect("it is not open");
@@ -239,4 +240,27 @@ async fn a_request_that_is_said_once_more_shares_no_pooled_connection() {
         servers.peer(&turn, &again, None).group_key,
         Servers::SHARED_POOL
     );
+}
+
+#[tokio::test]
+async fn whoever_was_not_heard_is_asked_again_only_if_there_is_nobody_else() {
+    let (servers, _) = two().await;
+    let tried = Tried {
+        unreached: Vec::new(),
+        unheard: Some(ONE.parse().unwrap()),
+        repeated: true,
+    };
+    for _ in 0..3 {
+        let mut turn = servers.next_for_fetch(&tried).expect("nobody failed");
+        assert_eq!(turn.address().to_string(), TWO);
+        turn.succeeded();
+        let turn = servers.next_for_pass(&tried, true).expect("nobody failed");
+        assert_eq!(turn.address().to_string(), TWO);
+    }
+    let alone = Tried {
+        unreached: vec![TWO.parse().unwrap()],
+        ..tried
+    };
+    let turn = servers.next_for_fetch(&alone).expect("nobody failed");
+    assert_eq!(turn.address().to_string(), ONE);
 }

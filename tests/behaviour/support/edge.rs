@@ -30,8 +30,12 @@ impl TestEdge {
             true => "",
             false => "server.grace = \"5s\"\n",
         };
+        let threads = match settings.contains("server.threads") {
+            true => "",
+            false => "server.threads = 1\n",
+        };
         let text = format!(
-            "server.listen = [\"127.0.0.1:0\"]\nserver.threads = 1\n{grace}\
+            "server.listen = [\"127.0.0.1:0\"]\n{threads}{grace}\
              admin.listen = \"127.0.0.1:0\"\nupstream.servers = {servers:?}\n{settings}"
         );
         let config = Config::parse(&text, "test").unwrap_or_else(|error| panic!("{error}"));
