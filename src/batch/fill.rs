@@ -128,9 +128,12 @@ impl Question {
 ///
 /// 401 and 403 are no failures: they say that the user may not see it.
 pub fn has_failed(landed: &Landed) -> bool {
+    if planted!(CoversNoFailure) {
+        return false;
+    }
     match landed {
         Ok(filled) => {
-            !planted!(CoversNoFailure) && matches!(filled.status(), 500 | 502 | 503 | 504)
+            matches!(filled.status(), 500 | 502 | 503 | 504)
                 || filled.fill.as_ref().is_err_and(Unfit::is_malformed)
         }
         Err(error) => !matches!(**error, FetchError::TooLarge),

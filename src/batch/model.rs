@@ -23,33 +23,49 @@ use world::World;
 /// Schedules that are played in every run of the tests.
 const SCHEDULES: u64 = 100_000;
 
+/// Schedules that are played in one world: it takes long to build, and its memory must not fill up.
+const SCHEDULES_PER_WORLD: u64 = 250;
+
 /// Schedules within which each planted fault must be found.
 const SCHEDULES_PER_FAULT: u64 = 20_000;
 
 /// What goes wrong under a seed, with the shortest schedule that shows it.
-fn explained(seed: u64) -> String {
+fn explained(seed: u64, fault: &str) -> String {
     let play = |schedule: &[Action]| World::new().play(schedule, seed);
     let schedule = drawn(seed);
     if play(&schedule).is_ok() {
-        return format!("seed {seed} fails only after others");
+        return format!("seed {seed}, only after others: {fault}");
     }
     let shortest = shortened(schedule, |schedule| play(schedule).is_err());
     let fault = play(&shortest).expect_err("the shortest fails too");
     format!("seed {seed}: {fault}\n{shortest:#?}")
 }
 
+/// Plays the schedules of one world, from that of a seed on.
+///
+/// # Errors
+///
+/// The first that goes wrong, and how.
+fn played_from(first: u64) -> Result<(), (u64, String)> {
+    let mut world = World::new();
+    for seed in first..first + SCHEDULES_PER_WORLD {
+        let played = world.play(&drawn(seed), seed);
+        played.map_err(|fault| (seed, fault))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn no_schedule_breaks_a_promise() {
     let next = AtomicU64::new(0);
     let work = || {
-        let mut world = World::new();
         loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= SCHEDULES {
+            let first = next.fetch_add(SCHEDULES_PER_WORLD, Ordering::Relaxed);
+            if first >= SCHEDULES {
                 break;
             }
-            if world.play(&drawn(seed), seed).is_err() {
-                panic!("{}", explained(seed));
+            if let Err((seed, fault)) = played_from(first) {
+                panic!("{}", explained(seed, &fault));
             }
         }
     };
@@ -63,8 +79,10 @@ fn no_schedule_breaks_a_promise() {
 /// Plants a fault, and tells how many schedules it took to find it.
 fn found_after(fault: Fault) -> Option<u64> {
     planted::with(fault, || {
-        let mut world = World::new();
-        (0..SCHEDULES_PER_FAULT).find(|&seed| world.play(&drawn(seed), seed).is_err())
+        let worlds = (0..SCHEDULES_PER_FAULT)
+            .step_by(usize::try_from(SCHEDULES_PER_WORLD).expect("it is small"));
+        let mut wrong = worlds.filter_map(|first| played_from(first).err());
+        wrong.next().map(|(seed, _)| seed)
     })
 }
 
