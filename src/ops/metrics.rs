@@ -148,7 +148,7 @@ impl Metrics {
             fetches: CounterPer::new(
                 r,
                 "vms_edge_fetches_total",
-                "The edge's own requests to the VMS, by what came of them.",
+                "Fetches wanted, by what came of them; busy and open were not sent.",
             ),
             fetch_ids: counter(r, "vms_edge_fetch_ids_total", "Ids asked in fetches."),
             collapsed_ids: counter(
