@@ -83,7 +83,10 @@ impl Checker {
     /// Whether a round has a purpose now.
     pub fn is_wanted(&self) -> bool {
         match self.config.check {
-            HealthCheck::Auto => self.servers.count() > 1,
+            // Whoever was found unhealthy while there were several is not left so for ever.
+            HealthCheck::Auto => {
+                self.servers.count() > 1 || !self.servers.all().iter().all(Server::is_healthy)
+            }
             HealthCheck::Always => true,
             HealthCheck::Never => false,
         }

@@ -4,11 +4,15 @@
 //! it doubles with each round of answers: what has piled up while the VMS was away does not come down on it all at once
 //! when it is back, slow and with cold caches.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
+
+/// Most fetches that wait; whoever comes then is told so at once.
+const MOST_WAITING: usize = 4096;
 
 /// Where fetches wait for their turn.
 pub(super) struct Queue {
@@ -18,6 +22,16 @@ pub(super) struct Queue {
     /// How many are let in after an outage.
     fewest: usize,
     patience: Duration,
+    waiting: AtomicUsize,
+}
+
+/// One who waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// How many places there are: never fewer than are to be, but for as long as it takes to leave them.
@@ -44,11 +58,17 @@ impl Queue {
             most,
             fewest: fewest.min(most),
             patience,
+            waiting: AtomicUsize::new(0),
         }
     }
 
-    /// Waits for a place; `None` if there is none in time.
+    /// Waits for a place; `None` if there is none in time, or if too many wait already.
     pub(super) async fn enter(&self) -> Option<Place<'_>> {
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        if before >= MOST_WAITING {
+            return None;
+        }
         let permit = timeout(self.patience, self.places.acquire()).await.ok()?;
         Some(Place {
             queue: self,
@@ -99,12 +119,19 @@ impl Drop for Place<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
     use proptest::prelude::*;
 
     use super::*;
 
     fn queue(most: usize, fewest: usize) -> Queue {
         Queue::new(most, fewest, Duration::ZERO)
+    }
+
+    fn polled_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
     }
 
     /// Enters as often as it can.
@@ -147,6 +174,19 @@ mod tests {
         let queue = queue(2, 6);
         queue.shrink();
         assert_eq!(enter(&queue).await.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn whoever_finds_too_many_waiting_is_sent_away_at_once() {
+        let queue = Queue::new(1, 1, Duration::MAX);
+        let _taken = queue.enter().await;
+        let mut waiting: Vec<_> = (0..MOST_WAITING).map(|_| Box::pin(queue.enter())).collect();
+        for turn in &mut waiting {
+            assert!(polled_once(turn.as_mut()).is_pending());
+        }
+        assert!(queue.enter().await.is_none());
+        waiting.pop();
+        assert!(polled_once(Box::pin(queue.enter()).as_mut()).is_pending());
     }
 
     proptest! {
