@@ -32,7 +32,6 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::cache::freshness::Windows;
 use crate::cache::shelf::Shelf;
-use crate::cache::store::Stored;
 use crate::cache::{Need, Sorted, sort_out};
 use crate::config;
 use crate::ops::metrics::ItemResult;
@@ -44,7 +43,7 @@ use crate::reply::order::{Order, Sequence};
 use crate::request::BatchRequest;
 use crate::request::decline::Bypass;
 use fill::{Filled, Filler, Landed, Question};
-use plan::{Plan, View};
+use plan::{Plan, View, Whole};
 
 /// How often a batch is planned together with others before it asks for itself alone.
 ///
@@ -120,37 +119,28 @@ impl BatchEndpoint {
     pub async fn answer(self: &Arc<Self>, filler: &Arc<Filler>, asked: Asked<'_>) -> Outcome {
         let view = self.look(filler, &asked.batch);
         if let Some(sequence) = view.answers().filter(|_| view.sorted.stale.is_empty()) {
-            view.count(self.config.endpoint, &filler.metrics);
+            self.count(filler, &view, &asked.batch);
             return hit(&view, &asked.batch, sequence);
         }
         self.count(filler, &view, &asked.batch);
         for _ in 0..MAX_PLANS {
-            let plan = self.plan(filler, &asked.batch);
-            if let Some(outcome) = self.carry_out(filler, &asked, plan).await {
-                return outcome;
-            }
-        }
-        let plan = self.plan_alone(filler, &asked.batch);
-        let outcome = self.carry_out(filler, &asked, plan).await;
-        outcome.unwrap_or(Outcome::PassThrough(Bypass::Unfit))
-    }
-
-    async fn carry_out(
-        self: &Arc<Self>,
-        filler: &Arc<Filler>,
-        asked: &Asked<'_>,
-        plan: Plan,
-    ) -> Option<Outcome> {
-        match plan {
-            Plan::Hit(view, sequence, lead) => {
-                if let Some(lead) = lead {
-                    self.refresh(filler, asked, lead);
+            match self.plan(filler, &asked.batch) {
+                Plan::Hit(view, sequence, lead) => {
+                    if let Some(lead) = lead {
+                        self.refresh(filler, &asked, lead);
+                    }
+                    return hit(&view, &asked.batch, sequence);
                 }
-                Some(hit(&view, &asked.batch, sequence))
+                Plan::Whole(whole) => return self.whole(filler, &asked, whole).await,
+                Plan::Together(parts) => {
+                    if let Some(outcome) = self.together(filler, &asked, parts).await {
+                        return outcome;
+                    }
+                }
             }
-            Plan::Whole(shelf, lead) => Some(self.whole(filler, asked, shelf, lead).await),
-            Plan::Together(parts) => self.together(filler, asked, parts).await,
         }
+        let whole = self.plan_alone(filler, &asked.batch);
+        self.whole(filler, &asked, whole).await
     }
 
     /// Fetches stale items, for whoever asks next.
@@ -166,8 +156,7 @@ impl BatchEndpoint {
         self: &Arc<Self>,
         filler: &Arc<Filler>,
         asked: &Asked<'_>,
-        shelf: Option<Arc<Stored>>,
-        lead: Lead<Landed>,
+        Whole { shelf, lead }: Whole,
     ) -> Outcome {
         let waiting = lead.wait();
         filler.take_off(self, Question::whole(asked), lead);
@@ -252,16 +241,16 @@ impl BatchEndpoint {
     }
 
     fn count(&self, filler: &Filler, view: &View, batch: &BatchRequest) {
-        // Where only the VMS knows the order, what is at hand is of no use.
-        match view.sequence {
-            Some(_) => view.count(self.config.endpoint, &filler.metrics),
-            None => {
-                let count = batch.ids.len();
-                filler
-                    .metrics
-                    .items(self.config.endpoint, ItemResult::Missing, count);
-            }
+        let count = |result, count| filler.metrics.items(self.config.endpoint, result, count);
+        if view.sequence.is_none() {
+            // Where only the VMS knows the order, what is at hand is of no use.
+            return count(ItemResult::Missing, batch.ids.len());
         }
+        let sorted = &view.sorted;
+        count(ItemResult::Fresh, sorted.fresh());
+        count(ItemResult::Stale, sorted.stale.len());
+        count(ItemResult::Absent, sorted.absent);
+        count(ItemResult::Missing, sorted.missing.len());
     }
 
     /// Adds headers that the VMS named in `Vary` to the key; false if there are too many already.

@@ -76,7 +76,7 @@ pub struct Filled {
     pub answer: Answer,
     /// What was stored, or why nothing was.
     pub fill: Result<Fill, Unfit>,
-    /// How long the VMS was waited for, the wait for a permit included.
+    /// How long the VMS was waited for, the wait for a turn included.
     pub took: Duration,
 }
 

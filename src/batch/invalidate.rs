@@ -60,7 +60,8 @@ impl Invalidator {
         }
     }
 
-    /// Marks the items of a writer whose write was sent and not answered: the VMS may have done it all the same.
+    /// Marks the items of a writer whose write was sent, and not answered or answered 5xx: the VMS may have done it all the
+    /// same.
     ///
     /// Others' items are not touched, since the VMS never said that this was anybody's to write.
     pub fn perhaps_written(&self, request: &RequestHeader) {

@@ -154,3 +154,24 @@ fn whoever_waits_for_a_vms_that_cannot_be_asked_is_told_so_when_the_leader_is() 
         assert_eq!(second.replace("; collapsed", ""), told);
     }
 }
+
+#[test]
+fn a_fetch_that_panics_is_counted_whether_or_not_anybody_waits() {
+    let ask = Action::Ask {
+        user: 0,
+        device: 0,
+        ids: 1,
+        no_cache: false,
+    };
+    let on = Action::Run(50);
+    let schedule = [
+        ask,
+        on,
+        Action::Leave(0),
+        Action::Fail(0, Failure::Panic),
+        on,
+    ];
+    let mut world = World::new();
+    world.play(&schedule, 0).unwrap();
+    assert!(world.counted("vms_edge_fetches_total{outcome=\"broken\"} 1\n"));
+}

@@ -11,8 +11,6 @@ use crate::cache::clock::Time;
 use crate::cache::shelf::Shelf;
 use crate::cache::store::Stored;
 use crate::cache::{Need, Sorted, sort_out};
-use crate::config::EndpointId;
-use crate::ops::metrics::{ItemResult, Metrics};
 use crate::origin::collapse::{Board, Flight, Lead, Waiting};
 use crate::reply::order::Sequence;
 use crate::request::BatchRequest;
@@ -31,9 +29,16 @@ pub(super) enum Plan {
     /// Answer from memory, in this order; then fetch what of it is stale and nobody fetches yet.
     Hit(View, Sequence, Option<Lead<Landed>>),
     /// Ask the VMS for all of it, as the client did.
-    Whole(Option<Arc<Stored>>, Lead<Landed>),
+    Whole(Whole),
     /// Put together what is at hand and what is in flight, then.
     Together(Parts),
+}
+
+/// A batch that the VMS answers as a whole.
+pub(super) struct Whole {
+    /// What is at hand all the same.
+    pub(super) shelf: Option<Arc<Stored>>,
+    pub(super) lead: Lead<Landed>,
 }
 
 /// Where the ids of a batch come from that are not at hand.
@@ -54,13 +59,6 @@ impl View {
     /// Whether the batch can be answered from it, and in which order.
     pub(super) fn answers(&self) -> Option<Sequence> {
         self.sequence.filter(|_| self.sorted.missing.is_empty())
-    }
-
-    pub(super) fn count(&self, endpoint: EndpointId, metrics: &Metrics) {
-        metrics.items(endpoint, ItemResult::Fresh, self.sorted.fresh());
-        metrics.items(endpoint, ItemResult::Stale, self.sorted.stale.len());
-        metrics.items(endpoint, ItemResult::Absent, self.sorted.absent);
-        metrics.items(endpoint, ItemResult::Missing, self.sorted.missing.len());
     }
 }
 
@@ -112,7 +110,7 @@ impl BatchEndpoint {
         // Looked at while nothing can land: what is neither on the shelf now nor in flight, nobody has asked for.
         let view = self.look(filler, batch);
         if batch.no_cache {
-            return whole(board, view, batch);
+            return Plan::Whole(whole(board, view, batch));
         }
         let fence = filler.marks.fence(self.config.endpoint, &batch.user);
         let mut unclaimed = Vec::new();
@@ -140,14 +138,12 @@ impl BatchEndpoint {
                 Some(_) => {}
             }
         }
+        let is_needed = unclaimed.iter().any(|id| view.sorted.missing.contains(id));
+        let rests = |shelf: &Arc<Stored>| shelf.rests(view.now);
+        if !is_needed && view.shelf.as_ref().is_some_and(rests) {
+            unclaimed.clear();
+        }
         if let Some(sequence) = view.answers() {
-            if view
-                .shelf
-                .as_ref()
-                .is_some_and(|shelf| shelf.rests(view.now))
-            {
-                unclaimed.clear();
-            }
             let refresh = claim(&mut board, unclaimed, view.now);
             return Plan::Hit(view, sequence, refresh);
         }
@@ -155,9 +151,8 @@ impl BatchEndpoint {
         let order_will_be_known =
             view.sequence.is_some() || (awaited > 0 && self.order.may_be_learnt());
         if unclaimed.len() == batch.ids.len() || !order_will_be_known {
-            return whole(board, view, batch);
+            return Plan::Whole(whole(board, view, batch));
         }
-        let is_needed = unclaimed.iter().any(|id| view.sorted.missing.contains(id));
         let lead = claim(&mut board, unclaimed, view.now);
         let (own, refresh) = if is_needed {
             (lead, None)
@@ -174,7 +169,7 @@ impl BatchEndpoint {
     }
 
     /// Claims the whole batch, whoever else fetches what of it.
-    pub(super) fn plan_alone(&self, filler: &Filler, batch: &BatchRequest) -> Plan {
+    pub(super) fn plan_alone(&self, filler: &Filler, batch: &BatchRequest) -> Whole {
         let board = filler.flights.board(batch.user, batch.key);
         whole(board, self.look(filler, batch), batch)
     }
@@ -184,7 +179,10 @@ fn claim(board: &mut Board<'_, Landed>, ids: Vec<u64>, now: Time) -> Option<Lead
     (!ids.is_empty()).then(|| board.claim(ids, now))
 }
 
-fn whole(mut board: Board<'_, Landed>, view: View, batch: &BatchRequest) -> Plan {
+fn whole(mut board: Board<'_, Landed>, view: View, batch: &BatchRequest) -> Whole {
     let ids = batch.ids.in_order().to_vec();
-    Plan::Whole(view.shelf, board.claim(ids, view.now))
+    Whole {
+        shelf: view.shelf,
+        lead: board.claim(ids, view.now),
+    }
 }

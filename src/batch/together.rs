@@ -120,13 +120,7 @@ impl BatchEndpoint {
         for landing in landings {
             match &landing.part {
                 Part::PassesThrough(reason) => return Some(Outcome::PassThrough(*reason)),
-                Part::Said(filled) => {
-                    let status = counts.status(filled.status(), false);
-                    return Some(Outcome::Reply(match landing.is_own {
-                        true => respond::relayed(filled, status),
-                        false => respond::shared(filled, status),
-                    }));
-                }
+                Part::Said(filled) => return Some(said(filled, landing.is_own, counts)),
                 _ => {}
             }
         }
@@ -231,14 +225,17 @@ fn failure(landed: &Landed, is_own: bool, counts: Counts) -> Outcome {
             respond::failed(error, CacheStatus::Failed { partial })
         }
         Ok(filled) if filled.status() < 400 => Outcome::PassThrough(Bypass::Unfit),
-        Ok(filled) => {
-            let status = counts.status(filled.status(), false);
-            Outcome::Reply(match is_own {
-                true => respond::relayed(filled, status),
-                false => respond::shared(filled, status),
-            })
-        }
+        Ok(filled) => said(filled, is_own, counts),
     }
+}
+
+/// The VMS's own answer to a fetch, which holds for the whole batch.
+fn said(filled: &Filled, is_own: bool, counts: Counts) -> Outcome {
+    let status = counts.status(filled.status(), false);
+    Outcome::Reply(match is_own {
+        true => respond::relayed(filled, status),
+        false => respond::shared(filled, status),
+    })
 }
 
 /// How long the VMS was waited for.

@@ -4,7 +4,7 @@
 //! the race between a fill and a write are one rule, and a mark costs the same however much it covers. A soft mark takes
 //! only the freshness of what it covers: that is stale from then on, and otherwise as old as it is.
 //!
-//! A mark is remembered for as long as anything that it covers could be. If marks are so many that one must be
+//! A mark is remembered for as long as anything that it covers could be, on a shelf or on its way there. If marks are so many that one must be
 //! forgotten sooner, it becomes one of everything: a lost mark must never bring back what it covered.
 
 mod remembered;
@@ -90,7 +90,8 @@ impl Latest {
 }
 
 impl Marks {
-    /// No marks; each will be remembered for `longest`, the longest time for which anything stored is of use.
+    /// No marks; each will be remembered for `longest`, the longest time from when a fetch begins to when nothing that it
+    /// brought is of use.
     pub fn new(longest: Duration) -> Self {
         Self::with_room(longest, MAX_MARKS)
     }

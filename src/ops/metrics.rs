@@ -159,7 +159,7 @@ impl Metrics {
             fetch_seconds: seconds(
                 r,
                 "vms_edge_fetch_seconds",
-                "Time of a fetch, from waiting for a permit to its last byte.",
+                "Time of a fetch, from waiting for a turn to its last byte.",
             ),
             bypasses: CounterPer::new(
                 r,

@@ -1,8 +1,8 @@
 //! Collapse: what is being fetched already is not fetched again.
 //!
-//! The table knows, for each user and key, the fetches that are in flight and the ids they bring. A batch looks at it and takes its
-//! part in one step ([`Flights::board`]): ids that somebody fetches it waits for, the others it claims. Nothing here knows
-//! what a fetch brings.
+//! The table knows, for each user and key, the fetches that are in flight and the ids they bring. A batch looks at it and
+//! takes its part in one step ([`Flights::board`]): ids that somebody fetches it waits for, the others it claims. Nothing
+//! here knows what a fetch brings.
 //!
 //! # Why nobody waits for ever
 //!

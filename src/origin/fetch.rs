@@ -79,8 +79,8 @@ pub trait Origin: Send + Sync {
     /// Any [`FetchError`] but [`FetchError::Panicked`].
     async fn fetch(&self, request: &RequestHeader, body: &Bytes) -> Result<Answer, FetchError>;
 
-    /// Resolves when whoever can do without an answer should not wait for it any longer: soon after an outage, never while
-    /// all is well.
+    /// Resolves when whoever can do without an answer should not wait for it any longer: during an
+    /// outage and while the VMS is coming back, never while all is well.
     async fn patience(&self);
 }
 
@@ -129,7 +129,7 @@ impl Origin for Fetcher {
     }
 
     async fn patience(&self) {
-        match self.servers.are_failing() || self.queue.is_short() {
+        match self.servers.are_failing() || self.queue.is_crowded() {
             true => tokio::time::sleep(PATIENCE).await,
             false => std::future::pending().await,
         }

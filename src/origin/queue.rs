@@ -81,9 +81,9 @@ impl Queue {
         self.sizes.lock().are_to_be
     }
 
-    /// Whether it has fewer places than before the last outage.
-    pub(super) fn is_short(&self) -> bool {
-        self.size() < self.most
+    /// Whether all places are taken while there are fewer than before the last outage.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.size() < self.most && self.places.available_permits() == 0
     }
 
     /// The VMS is failing: whoever comes when it is back comes slowly.
@@ -154,6 +154,17 @@ mod tests {
         }
         queue.grow();
         assert_eq!(enter(&queue).await.len(), 8);
+    }
+
+    #[tokio::test]
+    async fn it_is_crowded_while_it_is_short_and_has_no_room() {
+        let queue = queue(2, 1);
+        let taken = enter(&queue).await;
+        assert!(!queue.is_crowded(), "as many as ever");
+        queue.shrink();
+        assert!(queue.is_crowded());
+        drop(taken);
+        assert!(!queue.is_crowded(), "there is room");
     }
 
     #[tokio::test]

@@ -102,6 +102,11 @@ impl Server {
         self.condition.breaker.lock().position(now) == Position::Closed
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        let now = self.condition.clock.now();
+        self.condition.breaker.lock().position(now) == Position::Open
+    }
+
     pub(super) fn admits(&self, traffic: Traffic) -> bool {
         let now = self.condition.clock.now();
         self.condition.breaker.lock().admits(traffic, now)

@@ -175,18 +175,12 @@ impl Servers {
             true => server.admit(Traffic::Pass),
             false => None,
         };
-        let is_back = |server: &&Server| server.admits(Traffic::Fetch);
-        let best_of_the_rest = || {
-            let mut well = candidates.well();
-            let half_open = candidates.well().find(is_back);
-            half_open
-                .or_else(|| well.next())
-                .or_else(|| candidates.all().next())
-        };
+        let worth = |server: &&Server| (!server.is_healthy(), server.is_open());
+        let best_of_all = || candidates.all().min_by_key(worth);
         candidates
             .well()
             .find_map(turn)
-            .or_else(|| best_of_the_rest().map(Server::wave_through))
+            .or_else(|| best_of_all().map(Server::wave_through))
     }
 
     /// Whether there is a server that was not tried.

@@ -132,6 +132,19 @@ async fn when_the_vms_fails_a_whole_batch_within_stale_if_error_is_answered_from
 }
 
 #[tokio::test]
+async fn where_nothing_taught_the_order_memory_is_still_better_than_an_error() {
+    let world = World::with(WINDOWS).await;
+    let ann = world.user(1);
+    // One item each tells nothing of the order.
+    ann.asks([1]).await.gets([1]);
+    ann.asks([2]).await.gets([2]);
+    world.advance(100);
+    world.vms.fault(Fault::Status(503), Times::Once);
+    let answer = ann.asks([2, 1]).await.gets([1, 2]);
+    answer.is("detail=stale_if_error");
+}
+
+#[tokio::test]
 async fn a_refused_token_is_never_covered_and_ends_what_was_stored_for_its_user() {
     for status in [401, 403] {
         let world = World::with(WINDOWS).await;

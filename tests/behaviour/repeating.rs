@@ -243,3 +243,25 @@ async fn a_connection_of_a_second_try_is_kept_for_the_next_fetch() {
     }
     assert_eq!((vms.requests().len(), vms.connections()), (4, 2));
 }
+
+#[tokio::test]
+async fn a_read_with_a_body_is_said_again_with_all_of_it_or_not_at_all() {
+    // What is longer than the edge keeps cannot be said again.
+    for (length, status, said) in [(10_000, 200, 2), (200_000, 502, 1)] {
+        let vms = sending_once("", End::Close, EMPTY).await;
+        let edge = edge(&[&vms]);
+        let mut client = Client::connect(edge.address).await;
+        let body = "0123456789".repeat(length / 10);
+        client
+            .send(format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}"
+            ))
+            .await;
+        assert_eq!(client.response().await.status, status, "{length}");
+        let requests = vms.requests();
+        assert_eq!(requests.len(), said, "{length}");
+        for request in requests {
+            assert_eq!(request.body, body.as_bytes());
+        }
+    }
+}

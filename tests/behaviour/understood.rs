@@ -329,3 +329,17 @@ async fn a_part_whose_target_would_grow_too_long_is_asked_whole() {
     let whole = ann.gets(&asking(1..=25)).await.status(200);
     whole.bypassed("too_large");
 }
+
+#[tokio::test]
+async fn a_token_that_is_longer_than_any_should_be_passes_through_uncached() {
+    let world = World::new().await;
+    for (length, is_stored) in [(8 << 10, true), ((8 << 10) + 1, false)] {
+        let token = format!("Bearer tok-1-{}", "x".repeat(length - "tok-1-".len()));
+        let ann = world.user(1).with("authorization", &token);
+        let answer = ann.asks([1]).await;
+        match is_stored {
+            true => answer.is("fwd=miss"),
+            false => answer.bypassed("authorization"),
+        };
+    }
+}

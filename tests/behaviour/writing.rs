@@ -1,7 +1,11 @@
 //! Writes that pass through: what each of them ends, by the rules that are shipped, however it is spelled.
 
+use crate::support::client::Client;
+use crate::support::edge::TestEdge;
 use crate::support::reach::{ALL, ANNS, Reach, by_ann, request, shipped};
 use crate::support::scrape::Scrape;
+use crate::support::scripted::Scripted;
+use crate::support::world::metrics;
 
 /// The intercom 180, of everyone.
 const THE_INTERCOM: [&str; 2] = [ALL[0], ALL[4]];
@@ -165,4 +169,23 @@ async fn without_the_name_of_a_batch_an_id_is_one_of_each() {
     assert_eq!(reach.ended_by(&write).await, everyones_180);
     let marks = Scrape::settled(reach.edge.admin).await;
     assert_eq!(marks.value("vms_edge_marks_total{scope=\"item\"}"), 2.0);
+}
+
+#[tokio::test]
+async fn a_write_that_the_vms_did_counts_although_its_answer_cannot_be_relayed() {
+    let vms =
+        Scripted::answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n")
+            .await;
+    let rule = "[[invalidate]]\npath = \"/a/{id}\"\nscope = [\"item\"]";
+    let edge = TestEdge::with(&[vms.address.to_string()], rule);
+    let mut client = Client::connect(edge.address).await;
+    client
+        .send("PATCH /a/180 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    assert_eq!(client.response().await.status, 502);
+    let marks = metrics(&edge).await;
+    assert!(
+        marks.contains("vms_edge_marks_total{scope=\"item\"} 1\n"),
+        "{marks}"
+    );
 }

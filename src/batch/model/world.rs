@@ -126,6 +126,12 @@ impl World {
         told.map(Option::unwrap_or_default).collect()
     }
 
+    /// Whether the edge has counted so.
+    pub(super) fn counted(&self, line: &str) -> bool {
+        let text = self.filler.metrics.render(self.filler.store.usage(), 0);
+        String::from_utf8_lossy(&text).contains(line)
+    }
+
     /// Other people than before, under other keys, and later than every mark. The rest may stay: it takes long to build.
     fn begin(&mut self, seed: u64) {
         self.hand.advance(Duration::from_secs(1));

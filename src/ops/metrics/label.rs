@@ -66,7 +66,7 @@ label! {
         Timeout = "timeout",
         /// Broke off, or was not HTTP.
         Broken = "broken",
-        /// No permit in time.
+        /// No turn in time.
         Busy = "busy",
         /// Not sent: the VMS is left alone, its breaker is open.
         Open = "open",

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::*;
 use crate::cache::clock::Hand;
 use crate::config::ServerName;
+use crate::origin::checker::Checker;
 use crate::origin::resolve::SystemResolver;
 
 /// Answers what it is told to.
@@ -263,4 +264,51 @@ async fn whoever_was_not_heard_is_asked_again_only_if_there_is_nobody_else() {
     };
     let turn = servers.next_for_fetch(&alone).expect("nobody failed");
     assert_eq!(turn.address().to_string(), ONE);
+}
+
+#[tokio::test]
+async fn what_may_not_probe_is_sent_to_the_best_of_those_that_are_left() {
+    let (servers, hand) = two().await;
+    fail(&servers, ONE);
+    fail(&servers, TWO);
+    // One was left alone for longer than the other.
+    hand.advance(Duration::from_secs(1));
+    let probe = servers.next_for_fetch(&Tried::default()).expect("a probe");
+    let probed = probe.address().to_string();
+    drop(probe);
+    let back = if probed == ONE { TWO } else { ONE };
+    assert_eq!(passed(&servers, false, 4), [back; 4]);
+
+    // And of one that is back and one that is unhealthy, the former.
+    let (servers, hand) = two().await;
+    fail(&servers, TWO);
+    hand.advance(Duration::from_secs(1));
+    let all = servers.all();
+    let one = all
+        .iter()
+        .find(|server| server.at.address.to_string() == ONE);
+    one.expect("it resolves").checked(Err("status 500"));
+    assert_eq!(passed(&servers, false, 4), [TWO; 4]);
+}
+
+#[tokio::test]
+async fn a_server_that_is_alone_is_checked_for_as_long_as_it_is_unhealthy() {
+    let told = Arc::new(Mutex::new(vec![ONE, TWO]));
+    let servers = Arc::new(resolved(&told).await.unwrap());
+    let text = "upstream.servers = [\"vms.test:80\"]";
+    let upstream = config::Config::parse(text, "test").unwrap().upstream;
+    let checker = Checker::new(&upstream, Arc::clone(&servers));
+    let check = |passed: bool| {
+        let result = || if passed { Ok(()) } else { Err("status 500") };
+        for _ in 0..upstream.health.unhealthy.max(upstream.health.healthy) {
+            servers.all()[0].checked(result());
+        }
+    };
+    assert!(checker.is_wanted());
+    check(false);
+    *told.lock().unwrap() = vec![ONE];
+    servers.refresh().await;
+    assert!(checker.is_wanted());
+    check(true);
+    assert!(!checker.is_wanted());
 }
