@@ -136,7 +136,7 @@ impl Edge {
         let admin_address = bound_address(&self.admin);
         let ready = Arc::new(AtomicBool::new(true));
         let servers = Arc::new(self.servers);
-        let metrics = Arc::new(Metrics::new(&config.batches));
+        let metrics = Arc::new(Metrics::new());
         metrics.watch(&servers);
         let longest = config
             .batches

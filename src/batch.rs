@@ -34,7 +34,7 @@ use crate::cache::freshness::Windows;
 use crate::cache::shelf::Shelf;
 use crate::cache::{Need, Sorted, sort_out};
 use crate::config;
-use crate::ops::metrics::ItemResult;
+use crate::ops::metrics::{EndpointCounters, ItemResult, Metrics};
 use crate::origin::collapse::Lead;
 use crate::origin::fetch::FetchError;
 use crate::origin::forward::Peer;
@@ -59,6 +59,8 @@ pub struct BatchEndpoint {
     pub config: config::Batch,
     windows: Windows,
     order: Order,
+    /// What is counted of it.
+    pub counters: EndpointCounters,
     /// Headers in the key: the configured ones, then those learnt from `Vary`.
     vary: ArcSwap<Vec<HeaderName>>,
     configured_vary: usize,
@@ -100,8 +102,9 @@ pub struct Reply {
 
 impl BatchEndpoint {
     /// An endpoint as configured, that has learnt nothing yet.
-    pub fn new(config: &config::Batch, vary: &[HeaderName]) -> Self {
+    pub fn new(config: &config::Batch, vary: &[HeaderName], metrics: &Metrics) -> Self {
         Self {
+            counters: metrics.endpoint(&config.name),
             windows: Windows::new(config),
             order: Order::new(config.order),
             vary: ArcSwap::from_pointee(vary.to_vec()),
@@ -241,7 +244,7 @@ impl BatchEndpoint {
     }
 
     fn count(&self, filler: &Filler, view: &View, batch: &BatchRequest) {
-        let count = |result, count| filler.metrics.items(self.config.endpoint, result, count);
+        let count = |result, count| filler.metrics.items(&self.counters, result, count);
         if view.sequence.is_none() {
             // Where only the VMS knows the order, what is at hand is of no use.
             return count(ItemResult::Missing, batch.ids.len());

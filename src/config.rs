@@ -172,19 +172,20 @@ pub struct UpstreamTls {
     pub server_name: Option<String>,
 }
 
-/// Which `[[batch]]` something belongs to: its place in [`Config::batches`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EndpointId(u8);
+/// Which `[[batch]]` something belongs to: made of its path, so that it is the same one after a reload, whatever tables
+/// came and went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointId(u128);
 
 impl EndpointId {
-    /// Of the table at `place`, from 0.
-    pub const fn new(place: u8) -> Self {
-        Self(place)
-    }
-
-    /// The place, from 0.
-    pub fn place(self) -> usize {
-        usize::from(self.0)
+    /// Of the table with this path. No two paths have the same, as far as anybody can find out.
+    pub fn of(path: &str) -> Self {
+        let mut id = [0; 16];
+        blake3::Hasher::new()
+            .update(path.as_bytes())
+            .finalize_xof()
+            .fill(&mut id);
+        Self(u128::from_le_bytes(id))
     }
 }
 
@@ -355,10 +356,11 @@ mod tests;
 impl Default for Batch {
     /// What a file without any `[[batch]]` gets.
     fn default() -> Self {
+        let path = "/api/v1/intercom/shows";
         Self {
-            endpoint: EndpointId::default(),
+            endpoint: EndpointId::of(path),
             name: "intercom_shows".to_owned(),
-            path: "/api/v1/intercom/shows".to_owned(),
+            path: path.to_owned(),
             ids: "ids".to_owned(),
             id: "id".to_owned(),
             max_ids: 25,

@@ -105,7 +105,13 @@ impl EdgeProxy {
         keys: Arc<KeyMaker>,
         invalidator: Arc<Invalidator>,
     ) -> Self {
-        let endpoint = |batch| Arc::new(BatchEndpoint::new(batch, &config.headers.vary));
+        let endpoint = |batch| {
+            Arc::new(BatchEndpoint::new(
+                batch,
+                &config.headers.vary,
+                &filler.metrics,
+            ))
+        };
         Self {
             endpoints: config.batches.iter().map(endpoint).collect(),
             invalidator,
@@ -249,13 +255,13 @@ impl ProxyHttp for EdgeProxy {
         let metrics = &self.filler.metrics;
         match self.judge(session, endpoint, ctx.peer).await? {
             Verdict::PassThrough(reason) => {
-                metrics.bypass(endpoint.config.endpoint, reason);
+                metrics.bypass(&endpoint.counters, reason);
                 ctx.batch = Some(BatchResult::Bypass);
                 ctx.bypass = Some(reason);
                 Ok(false)
             }
             Verdict::Refuse(refusal) => {
-                metrics.batch(endpoint.config.endpoint, BatchResult::Rejected);
+                metrics.batch(&endpoint.counters, BatchResult::Rejected);
                 ctx.batch = Some(BatchResult::Rejected);
                 let too_large = refusal == Refusal::BodyTooLarge;
                 let error = EdgeError::Refused(refusal);
@@ -268,7 +274,7 @@ impl ProxyHttp for EdgeProxy {
                 Ok(true)
             }
             Verdict::Reply(reply) => {
-                metrics.batch(endpoint.config.endpoint, reply.result);
+                metrics.batch(&endpoint.counters, reply.result);
                 ctx.batch = Some(reply.result);
                 ctx.upstream = reply.upstream;
                 client::write(session, reply.header, reply.body).await?;

@@ -219,8 +219,7 @@ impl Filler {
         let took = started.elapsed();
         let was_sent = !matches!(answered, Err(FetchError::Open | FetchError::Busy(_)));
         if was_sent {
-            let endpoint = endpoint.config.endpoint;
-            self.metrics.fetch(endpoint, ids.len(), took);
+            self.metrics.fetch(&endpoint.counters, ids.len(), took);
         }
         let answer = match answered {
             Ok(answer) => answer,

@@ -199,6 +199,8 @@ impl Fence<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use proptest::prelude::*;
 
     use super::super::shelf::tests::second;
@@ -206,8 +208,8 @@ mod tests {
     use super::*;
     use crate::request::key::KeyMaker;
 
-    const INTERCOMS: EndpointId = EndpointId::new(0);
-    const CAMERAS: EndpointId = EndpointId::new(1);
+    static INTERCOMS: LazyLock<EndpointId> = LazyLock::new(|| EndpointId::of("/intercoms"));
+    static CAMERAS: LazyLock<EndpointId> = LazyLock::new(|| EndpointId::of("/cameras"));
 
     const LONGEST: Duration = Duration::from_secs(100);
 
@@ -224,21 +226,21 @@ mod tests {
             let fence = marks.fence(endpoint, &user);
             fence.covers_time(id, second(began))
         };
-        assert!(!covers(INTERCOMS, ann, 180, 0));
+        assert!(!covers(*INTERCOMS, ann, 180, 0));
 
-        marks.item(Hard, INTERCOMS, 180, second(5));
-        assert!(covers(INTERCOMS, ann, 180, 5) && covers(INTERCOMS, bob, 180, 0));
-        assert!(!covers(INTERCOMS, ann, 180, 6), "it began later");
-        assert!(!covers(INTERCOMS, ann, 181, 0), "another item");
-        assert!(!covers(CAMERAS, ann, 180, 0), "a camera of that number");
+        marks.item(Hard, *INTERCOMS, 180, second(5));
+        assert!(covers(*INTERCOMS, ann, 180, 5) && covers(*INTERCOMS, bob, 180, 0));
+        assert!(!covers(*INTERCOMS, ann, 180, 6), "it began later");
+        assert!(!covers(*INTERCOMS, ann, 181, 0), "another item");
+        assert!(!covers(*CAMERAS, ann, 180, 0), "a camera of that number");
 
         marks.user(Hard, ann, second(7));
-        assert!(covers(CAMERAS, ann, 1, 7) && covers(INTERCOMS, ann, 1, 7));
-        assert!(!covers(CAMERAS, bob, 1, 0) && !covers(CAMERAS, ann, 1, 8));
+        assert!(covers(*CAMERAS, ann, 1, 7) && covers(*INTERCOMS, ann, 1, 7));
+        assert!(!covers(*CAMERAS, bob, 1, 0) && !covers(*CAMERAS, ann, 1, 8));
 
         marks.everything(Hard, second(9));
-        assert!(covers(CAMERAS, bob, 1, 9) && covers(INTERCOMS, ann, 2, 9));
-        assert!(!covers(CAMERAS, bob, 1, 10));
+        assert!(covers(*CAMERAS, bob, 1, 9) && covers(*INTERCOMS, ann, 2, 9));
+        assert!(!covers(*CAMERAS, bob, 1, 10));
     }
 
     #[test]
@@ -247,9 +249,9 @@ mod tests {
         let marks = Marks::new(LONGEST);
         for now in [7, 5] {
             marks.user(Hard, ann, second(now));
-            marks.item(Hard, INTERCOMS, 1, second(now + 2));
+            marks.item(Hard, *INTERCOMS, 1, second(now + 2));
         }
-        let fence = marks.fence(INTERCOMS, &ann);
+        let fence = marks.fence(*INTERCOMS, &ann);
         assert!(fence.covers_time(2, second(7)) && !fence.covers_time(2, second(8)));
         assert!(fence.covers_time(1, second(9)) && !fence.covers_time(1, second(10)));
     }
@@ -258,10 +260,10 @@ mod tests {
     fn a_fence_made_before_a_mark_may_miss_it_but_not_one_that_was_forgotten_since() {
         let (ann, _) = users();
         let marks = Marks::with_room(LONGEST, 2);
-        marks.item(Hard, INTERCOMS, 1, second(5));
-        let fence = marks.fence(INTERCOMS, &ann);
+        marks.item(Hard, *INTERCOMS, 1, second(5));
+        let fence = marks.fence(*INTERCOMS, &ann);
         for id in 2..5 {
-            marks.item(Hard, INTERCOMS, id, second(6));
+            marks.item(Hard, *INTERCOMS, id, second(6));
         }
         assert!(fence.covers_time(1, second(5)));
     }
@@ -281,7 +283,7 @@ mod tests {
                 let mut now = 0;
                 for &(is_item, kind, which, step) in &marked {
                     now += step;
-                    let endpoint = if kind == 0 { INTERCOMS } else { CAMERAS };
+                    let endpoint = if kind == 0 { *INTERCOMS } else { *CAMERAS };
                     match is_item {
                         true => marks.item(strength, endpoint, which, second(now)),
                         false => marks.user(strength, user(which), second(now)),
@@ -294,7 +296,7 @@ mod tests {
                     if end - now > LONGEST.as_secs() {
                         continue;
                     }
-                    let endpoint = if kind == 0 { INTERCOMS } else { CAMERAS };
+                    let endpoint = if kind == 0 { *INTERCOMS } else { *CAMERAS };
                     let who = if is_item { nobody } else { user(which) };
                     let fence = marks.fence(endpoint, &who);
                     let cover = match strength {
@@ -314,20 +316,20 @@ mod tests {
         let (_, bob) = users();
         let marks = Marks::new(LONGEST);
         for id in 0..MAX_MARKS as u64 {
-            marks.item(Soft, INTERCOMS, id, second(1));
+            marks.item(Soft, *INTERCOMS, id, second(1));
         }
         let softened = |id, began| {
-            let fence = marks.fence(CAMERAS, &bob);
+            let fence = marks.fence(*CAMERAS, &bob);
             fence
                 .soft
                 .expect("there are marks")
                 .covers(id, second(began))
         };
         assert!(!softened(5, 1), "a camera");
-        marks.item(Soft, INTERCOMS, MAX_MARKS as u64, second(3));
+        marks.item(Soft, *INTERCOMS, MAX_MARKS as u64, second(3));
         assert!(softened(5, 1), "the earliest mark is one of everything");
         assert!(!softened(5, 2));
-        assert!(!marks.fence(CAMERAS, &bob).covers_time(5, second(0)));
+        assert!(!marks.fence(*CAMERAS, &bob).covers_time(5, second(0)));
     }
 
     #[test]
@@ -335,15 +337,15 @@ mod tests {
         let (ann, bob) = users();
         let marks = Marks::new(LONGEST);
         assert!(
-            marks.fence(INTERCOMS, &ann).soft.is_none(),
+            marks.fence(*INTERCOMS, &ann).soft.is_none(),
             "nothing to look at"
         );
         marks.user(Soft, ann, second(5));
-        let fence = marks.fence(INTERCOMS, &ann);
+        let fence = marks.fence(*INTERCOMS, &ann);
         assert!(!fence.covers_time(1, second(5)));
         assert!(fence.soft.expect("a mark").covers(1, second(5)));
-        assert!(marks.fence(INTERCOMS, &bob).soft.is_none());
+        assert!(marks.fence(*INTERCOMS, &bob).soft.is_none());
         marks.everything(Hard, second(4));
-        assert!(marks.fence(INTERCOMS, &bob).covers_time(1, second(4)));
+        assert!(marks.fence(*INTERCOMS, &bob).covers_time(1, second(4)));
     }
 }

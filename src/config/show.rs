@@ -75,7 +75,11 @@ fn invalidate(page: &mut Page, rule: &Invalidate, batches: &[Batch]) {
     page.key("path", quote(&rule.path));
     page.key("scope", list(scopes));
     if let Some(batch) = rule.batch {
-        page.key("batch", quote(&batches[batch.place()].path));
+        let known = batches.iter().find(|known| known.endpoint == batch);
+        page.key(
+            "batch",
+            quote(&known.expect("a rule is about a batch").path),
+        );
     }
 }
 
@@ -233,7 +237,7 @@ access = true
         );
         (words, ages, rest).prop_map(
             |((ids, id, max_ids), (fresh, stale, more), (absent, jitter, order))| Batch {
-                endpoint: EndpointId::default(),
+                endpoint: EndpointId::of(""),
                 path: String::new(),
                 name: String::new(),
                 ids: format!("x{ids}"),
@@ -253,8 +257,8 @@ access = true
         let paths = btree_set("/[!\"$-)+->@-z|~]{0,12}", 1..4);
         (paths, prop::collection::vec(any_batch(), 3)).prop_map(|(paths, mut batches)| {
             batches.truncate(paths.len());
-            for (place, (batch, path)) in (0..).zip(batches.iter_mut().zip(paths)) {
-                batch.endpoint = EndpointId::new(place);
+            for (place, (batch, path)) in batches.iter_mut().zip(paths).enumerate() {
+                batch.endpoint = EndpointId::of(&path);
                 batch.path = path;
                 batch.name = format!("name_{place}");
             }
@@ -262,11 +266,12 @@ access = true
         })
     }
 
-    fn any_invalidate() -> impl Strategy<Value = Vec<Invalidate>> {
+    /// Rules, some of which are about `whose` ids.
+    fn any_invalidate(whose: EndpointId) -> impl Strategy<Value = Vec<Invalidate>> {
         let methods = subsequence(vec!["POST", "PUT", "PATCH", "DELETE"], 1..=4);
-        let which = (0..4_u8, proptest::option::of(Just(EndpointId::new(0))));
+        let which = (0..4_u8, any::<bool>());
         let rule = (methods, "[a-z]{1,8}", any::<bool>(), which);
-        prop::collection::vec(rule, 0..4).prop_map(|rules| {
+        prop::collection::vec(rule, 0..4).prop_map(move |rules| {
             let rules = rules.into_iter().enumerate();
             rules
                 .map(|(index, (methods, literal, rest, (scope, batch)))| {
@@ -283,7 +288,7 @@ access = true
                             item: scope == 2 || scope == 3,
                             all: scope == 0,
                         },
-                        batch: batch.filter(|_| scope >= 2),
+                        batch: (batch && scope >= 2).then_some(whose),
                     }
                 })
                 .collect()
@@ -294,8 +299,10 @@ access = true
         #[test]
         fn what_is_shown_is_read_back_the_same(
             upstream in any_upstream(),
-            batches in any_batches(),
-            invalidate in any_invalidate(),
+            (batches, invalidate) in any_batches().prop_flat_map(|batches| {
+                let rules = any_invalidate(batches[0].endpoint);
+                (Just(batches), rules)
+            }),
             threads in 1..=1_024_usize,
             max_bytes in 1_048_576..=(1_u64 << 40),
             clients in btree_set("[!-~]{1,8}", 1..4),

@@ -37,11 +37,7 @@ pub(super) fn accepted(text: &str) -> Config {
 fn the_reference_file_holds_the_defaults_a_second_batch_and_the_rules_for_writes() {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/edge.toml"));
     let mut reference = load(path).unwrap_or_else(|error| panic!("{error}"));
-    let paths: Vec<String> = reference
-        .batches
-        .iter()
-        .map(|batch| batch.path.clone())
-        .collect();
+    let batches = reference.batches.clone();
     let rules: Vec<String> = reference
         .invalidate
         .drain(..)
@@ -63,15 +59,14 @@ fn the_reference_file_holds_the_defaults_a_second_batch_and_the_rules_for_writes
                     .filter(|(given, _)| *given)
                     .map(|(_, name)| *name)
                     .collect();
-                let whose = batch.map_or(String::new(), |batch| {
-                    format!(" of {}", paths[batch.place()])
-                });
+                let whose = batches.iter().find(|known| Some(known.endpoint) == batch);
+                let whose = whose.map_or(String::new(), |batch| format!(" of {}", batch.path));
                 format!("{} {path}:{scopes}{whose}", methods.join(","))
             },
         )
         .collect();
     let cameras = Batch {
-        endpoint: EndpointId::new(1),
+        endpoint: EndpointId::of("/api/v1/cameras/shows"),
         name: "cameras_shows".to_owned(),
         path: "/api/v1/cameras/shows".to_owned(),
         ..Batch::default()

@@ -12,7 +12,6 @@ use prometheus::{
 };
 
 use crate::cache::store::Usage;
-use crate::config::{Batch, EndpointId};
 use crate::origin::servers::Servers;
 use crate::reply::cache_status::BatchResult;
 use crate::request::decline::Bypass;
@@ -49,42 +48,44 @@ impl<L: Label> CounterPer<L> {
     }
 }
 
-/// What is counted of each endpoint by itself.
-struct EndpointCounters {
+/// What is counted of one endpoint by itself.
+pub struct EndpointCounters {
     requests: CounterPer<BatchResult>,
     items: CounterPer<ItemResult>,
     fetch_ids: IntCounter,
 }
 
-impl EndpointCounters {
-    /// Of these endpoints, each in its place.
-    fn of_all(registry: &Registry, batches: &[Batch]) -> Vec<Self> {
+/// What is counted of each endpoint, told apart by the endpoint's name.
+struct EndpointFamilies {
+    requests: IntCounterVec,
+    items: IntCounterVec,
+    fetch_ids: IntCounterVec,
+}
+
+impl EndpointFamilies {
+    fn new(registry: &Registry) -> Self {
         let family = |name: &str, help: &str, labels: &[&str]| {
             let family = IntCounterVec::new(Opts::new(name, help), labels).expect(VALID);
             registry.register(Box::new(family.clone())).expect(VALID);
             family
         };
-        let requests = family(
-            "vms_edge_endpoint_requests_total",
-            "Requests on a batch path, by endpoint and by how they were answered.",
-            &["batch", BatchResult::NAME],
-        );
-        let items = family(
-            "vms_edge_endpoint_items_total",
-            "Ids asked in batches, by endpoint and by what was known about them.",
-            &["batch", ItemResult::NAME],
-        );
-        let fetch_ids = family(
-            "vms_edge_endpoint_fetch_ids_total",
-            "Ids asked in fetches, by endpoint.",
-            &["batch"],
-        );
-        let counters = |batch: &Batch| Self {
-            requests: CounterPer::of(&requests, &batch.name),
-            items: CounterPer::of(&items, &batch.name),
-            fetch_ids: fetch_ids.with_label_values(&[&batch.name]),
-        };
-        batches.iter().map(counters).collect()
+        Self {
+            requests: family(
+                "vms_edge_endpoint_requests_total",
+                "Requests on a batch path, by endpoint and by how they were answered.",
+                &["batch", BatchResult::NAME],
+            ),
+            items: family(
+                "vms_edge_endpoint_items_total",
+                "Ids asked in batches, by endpoint and by what was known about them.",
+                &["batch", ItemResult::NAME],
+            ),
+            fetch_ids: family(
+                "vms_edge_endpoint_fetch_ids_total",
+                "Ids asked in fetches, by endpoint.",
+                &["batch"],
+            ),
+        }
     }
 }
 
@@ -99,7 +100,7 @@ const SECONDS: [f64; 15] = [
 /// The metrics of one edge.
 pub struct Metrics {
     registry: Registry,
-    endpoints: Vec<EndpointCounters>,
+    endpoints: EndpointFamilies,
     batch_requests: CounterPer<BatchResult>,
     batch_items: CounterPer<ItemResult>,
     fetches: CounterPer<FetchOutcome>,
@@ -117,9 +118,15 @@ pub struct Metrics {
     log_dropped: IntGauge,
 }
 
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Metrics {
-    /// All at zero, in a registry of their own; each of `batches` is in its place.
-    pub fn new(batches: &[Batch]) -> Self {
+    /// All at zero, in a registry of their own.
+    pub fn new() -> Self {
         let registry = Registry::new();
         let r = &registry;
         let kinds = prometheus::HistogramVec::new(
@@ -134,7 +141,7 @@ impl Metrics {
         r.register(Box::new(kinds.clone())).expect(VALID);
         let kind = |kind: RequestKind| kinds.with_label_values(&[kind.name()]);
         Self {
-            endpoints: EndpointCounters::of_all(r, batches),
+            endpoints: EndpointFamilies::new(r),
             batch_requests: CounterPer::new(
                 r,
                 "vms_edge_batch_requests_total",
@@ -202,34 +209,39 @@ impl Metrics {
         }
     }
 
+    /// The counters of the endpoint of this name, as far as they got, also before a reload.
+    pub fn endpoint(&self, name: &str) -> EndpointCounters {
+        EndpointCounters {
+            requests: CounterPer::of(&self.endpoints.requests, name),
+            items: CounterPer::of(&self.endpoints.items, name),
+            fetch_ids: self.endpoints.fetch_ids.with_label_values(&[name]),
+        }
+    }
+
     /// Counts a request on the path of an endpoint.
-    pub fn batch(&self, endpoint: EndpointId, result: BatchResult) {
+    pub fn batch(&self, endpoint: &EndpointCounters, result: BatchResult) {
         self.batch_requests.add(result, 1);
-        self.endpoints[endpoint.place()].requests.add(result, 1);
+        endpoint.requests.add(result, 1);
     }
 
     /// Counts asked ids.
-    pub fn items(&self, endpoint: EndpointId, result: ItemResult, count: usize) {
+    pub fn items(&self, endpoint: &EndpointCounters, result: ItemResult, count: usize) {
         if count > 0 {
             self.batch_items.add(result, count as u64);
-            self.endpoints[endpoint.place()]
-                .items
-                .add(result, count as u64);
+            endpoint.items.add(result, count as u64);
         }
     }
 
     /// Counts a request on the path of an endpoint that passes through uncached.
-    pub fn bypass(&self, endpoint: EndpointId, reason: Bypass) {
+    pub fn bypass(&self, endpoint: &EndpointCounters, reason: Bypass) {
         self.batch(endpoint, BatchResult::Bypass);
         self.bypasses.add(reason, 1);
     }
 
     /// Counts a fetch of `ids` ids.
-    pub fn fetch(&self, endpoint: EndpointId, ids: usize, took: Duration) {
+    pub fn fetch(&self, endpoint: &EndpointCounters, ids: usize, took: Duration) {
         self.fetch_ids.inc_by(ids as u64);
-        self.endpoints[endpoint.place()]
-            .fetch_ids
-            .inc_by(ids as u64);
+        endpoint.fetch_ids.inc_by(ids as u64);
         self.fetch_seconds.observe(took.as_secs_f64());
     }
 

@@ -257,7 +257,10 @@ mod tests {
             (purge.strength, purge.items),
             (Strength::Soft, vec![180, 181])
         );
-        assert_eq!(purge.endpoints, [0, 1].map(EndpointId::new));
+        assert_eq!(
+            purge.endpoints,
+            ["/a/shows", "/b/shows"].map(EndpointId::of)
+        );
         assert_eq!(purge.user.expect("a token").token(), b"tok-en");
         assert!(!purge.everything);
 
@@ -267,7 +270,7 @@ mod tests {
             (purge.strength, purge.items),
             (Strength::Hard, vec![(1 << 63) - 1])
         );
-        assert_eq!(purge.endpoints, [EndpointId::new(1)]);
+        assert_eq!(purge.endpoints, [EndpointId::of("/b/shows")]);
 
         let purge = understood(r#"{"everything":true}"#);
         assert!(purge.everything && purge.items.is_empty() && purge.endpoints.is_empty());

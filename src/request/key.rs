@@ -70,7 +70,14 @@ impl KeyMaker {
         if !planted!(KeyWithoutToken) {
             parts.add(&user.0);
         }
-        parts.add(endpoint.batch.path.as_bytes());
+        // What a reload may change of how a request is read, so that nothing is taken for what it was before.
+        for read_by in [
+            &endpoint.batch.path,
+            &endpoint.batch.ids,
+            &endpoint.batch.id,
+        ] {
+            parts.add(read_by.as_bytes());
+        }
         match form {
             Form::Query { others } => parts.add(others),
             Form::Body { query, others } => {
@@ -125,8 +132,9 @@ impl Parts {
         self.0.extend_from_slice(part);
     }
 
-    /// Adds every line of a header, or its absence.
+    /// Adds the name of a header, and every line of it or its absence.
     fn add_header(&mut self, request: &RequestHeader, name: &HeaderName) {
+        self.add(name.as_str().as_bytes());
         let lines = request.headers.get_all(name);
         let count_at = self.0.len();
         self.0.push(0);
@@ -230,6 +238,20 @@ mod tests {
         ];
         let distinct: std::collections::HashSet<_> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());
+    }
+
+    #[test]
+    fn a_key_differs_in_how_the_configuration_has_a_request_read() {
+        let asker = Asker::new();
+        let key = |asker: &Asker| asker.key("ann", &[("x-uuid", "d"), ("hl", "d")], "");
+        let mut others = [Asker::new(), Asker::new(), Asker::new(), Asker::new()];
+        others[0].batch.path = "/other".to_owned();
+        others[1].batch.ids = "list".to_owned();
+        others[2].batch.id = "uuid".to_owned();
+        others[3].vary.reverse();
+        for other in others {
+            assert_ne!(key(&asker), key(&other));
+        }
     }
 
     #[test]

@@ -73,6 +73,7 @@ impl World {
         let vms = Arc::new(Vms::new(clock.clone()));
         let tasks = Tasks::default();
         let spawner = tasks.clone();
+        let metrics = Arc::new(Metrics::new());
         let filler = Arc::new(Filler {
             store: Store::new(64 << 20, longest),
             marks: Marks::new(longest),
@@ -82,7 +83,7 @@ impl World {
             }),
             origin: Box::new(Arc::clone(&vms)),
             clock,
-            metrics: Arc::new(Metrics::new(&CONFIG.batches)),
+            metrics: Arc::clone(&metrics),
             host: None,
         });
         let keys = Arc::new(KeyMaker::new().expect("the system has randomness"));
@@ -91,7 +92,7 @@ impl World {
             vms,
             invalidator: invalidator(&filler, &keys),
             filler,
-            endpoint: Arc::new(BatchEndpoint::new(config, &CONFIG.headers.vary)),
+            endpoint: Arc::new(BatchEndpoint::new(config, &CONFIG.headers.vary, &metrics)),
             keys,
             tasks,
             rng: Rng::with_seed(0),

@@ -260,7 +260,7 @@ mod tests {
             )
         };
         let accepted = accepted(&rule("\"item\"", "/b")).invalidate.remove(0);
-        assert_eq!(accepted.batch, Some(EndpointId::new(1)));
+        assert_eq!(accepted.batch, Some(EndpointId::of("/b")));
         assert_eq!(
             refused(&rule("\"item\", \"user\"", "/c")),
             "edge.toml:8: invalidate[0].batch: \"/c\" is the path of no [[batch]]; allowed: /a, /b"
