@@ -27,7 +27,6 @@ use crate::edge::workers::Workers;
 use crate::ops::admin::{self, Admin};
 use crate::ops::metrics::Metrics;
 use crate::origin::checker::{self, Checker};
-use crate::origin::collapse::Flights;
 use crate::origin::fetch::Fetcher;
 use crate::origin::resolve::{RESOLVE_EVERY, SystemResolver, Unresolvable};
 use crate::origin::servers::Servers;
@@ -146,10 +145,10 @@ impl Edge {
             .unwrap_or_default();
         let fetcher = Fetcher::new(&config.upstream, Arc::clone(&servers), self.clock.clone());
         let filler = Arc::new(Filler {
-            store: Store::new(config.cache.max_bytes, longest),
+            store: Arc::new(Store::new(config.cache.max_bytes, longest)),
             // What is in the air when a mark is set is younger than the longest fetch.
-            marks: Marks::new(longest + config.upstream.longest_fetch()),
-            flights: Flights::default(),
+            marks: Arc::new(Marks::new(longest + config.upstream.longest_fetch())),
+            flights: Arc::default(),
             detach: Box::new(|fill| drop(tokio::spawn(fill))),
             origin: Box::new(fetcher),
             clock: self.clock,

@@ -30,11 +30,11 @@ use crate::request::key::{Key, UserId};
 /// What every fill works with.
 pub struct Filler {
     /// Where items are put.
-    pub store: Store,
+    pub store: Arc<Store>,
     /// What was invalidated, and when.
-    pub marks: Marks,
+    pub marks: Arc<Marks>,
     /// What is being fetched.
-    pub flights: Flights<Landed>,
+    pub flights: Arc<Flights<Landed>>,
     /// Runs fills to their end, whatever becomes of the client that caused them.
     pub detach: Box<dyn Fn(Task) + Send + Sync>,
     /// Whom to ask.

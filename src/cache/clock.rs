@@ -21,6 +21,11 @@ impl Time {
         Self(self.0.saturating_add(nanoseconds(by)))
     }
 
+    /// The point in time that lies `by` earlier, if there is one.
+    pub fn minus(self, by: Duration) -> Option<Self> {
+        self.0.checked_sub(nanoseconds(by)).map(Self)
+    }
+
     pub(super) fn as_nanos(self) -> u64 {
         self.0
     }
@@ -74,7 +79,7 @@ impl Hand {
     }
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -103,6 +103,25 @@ impl Marks {
         }
     }
 
+    /// Remembers each mark for `longest` from now on, if that is longer than before.
+    ///
+    /// The marks that were forgotten already no longer mattered, since nothing that they covered was of use any more; with
+    /// longer windows it might be again. So all that is as old as that ends here.
+    pub fn lengthen(&self, longest: Duration, now: Time) {
+        let before = self.hard.users.longest();
+        if longest <= before {
+            return;
+        }
+        // Lengthened first, so that nothing is forgotten between the two.
+        for layer in [&self.hard, &self.soft] {
+            layer.users.lengthen(longest);
+            layer.items.lengthen(longest);
+        }
+        if let Some(oldest_of_use) = now.minus(before) {
+            self.everything(Strength::Hard, oldest_of_use);
+        }
+    }
+
     /// Marks all items of a user, of every endpoint.
     pub fn user(&self, strength: Strength, user: UserId, now: Time) {
         let layer = self.layer(strength);
@@ -254,6 +273,38 @@ mod tests {
         let fence = marks.fence(*INTERCOMS, &ann);
         assert!(fence.covers_time(2, second(7)) && !fence.covers_time(2, second(8)));
         assert!(fence.covers_time(1, second(9)) && !fence.covers_time(1, second(10)));
+    }
+
+    #[test]
+    fn with_longer_windows_nothing_comes_back_whose_mark_was_forgotten() {
+        let (ann, bob) = users();
+        let marks = Marks::new(LONGEST);
+        marks.user(Hard, ann, second(50));
+        marks.user(Soft, ann, second(60));
+        // The one of ann is older than anything that could be of use, and makes room.
+        marks.user(Hard, bob, second(200));
+        marks.user(Soft, bob, second(200));
+        assert!(!marks.fence(*INTERCOMS, &ann).covers_time(1, second(40)));
+
+        marks.lengthen(10 * LONGEST, second(250));
+        let fence = marks.fence(*INTERCOMS, &ann);
+        assert!(fence.covers_time(1, second(40)) && fence.covers_time(1, second(150)));
+        assert!(
+            !fence.covers_time(1, second(151)),
+            "it was of use before, and is"
+        );
+        // From now on each is remembered for longer.
+        marks.user(Hard, ann, second(900));
+        assert!(marks.fence(*INTERCOMS, &bob).covers_time(1, second(200)));
+    }
+
+    #[test]
+    fn shorter_windows_or_a_young_process_end_nothing() {
+        let (ann, _) = users();
+        let marks = Marks::new(LONGEST);
+        marks.lengthen(LONGEST / 2, second(250));
+        marks.lengthen(2 * LONGEST, second(99));
+        assert!(!marks.fence(*INTERCOMS, &ann).covers_time(1, second(0)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
@@ -34,10 +35,17 @@ const LARGE_SHARE: u64 = 2048;
 
 /// Every requester's shelf.
 pub struct Store {
-    shelves: Cache<Key, Arc<Stored>>,
+    shelves: ArcSwap<Shelves>,
     known: Arc<Known>,
-    items: Arc<AtomicU64>,
     headers: Headers,
+}
+
+/// The shelves within one bound; another bound needs a cache of its own, since moka's is fixed.
+struct Shelves {
+    cache: Cache<Key, Arc<Stored>>,
+    items: Arc<AtomicU64>,
+    max_bytes: u64,
+    longest: Duration,
     /// From this weight on, room is made for a shelf at once.
     large: u64,
 }
@@ -80,27 +88,32 @@ pub struct Usage {
     pub items: u64,
     /// Keys that have a shelf.
     pub shelves: u64,
+    /// Most bytes that the shelves may occupy.
+    pub max_bytes: u64,
 }
 
 impl Store {
     /// A store that occupies at most `max_bytes`, and drops a shelf when nothing was put on it for `longest`.
     pub fn new(max_bytes: u64, longest: Duration) -> Self {
-        let items = Arc::new(AtomicU64::new(0));
-        let gone = Arc::clone(&items);
-        let shelves = Cache::builder()
-            .max_capacity(max_bytes)
-            .weigher(|_, shelf: &Arc<Stored>| weight(shelf))
-            .time_to_live(longest.max(Duration::from_secs(1)))
-            .eviction_listener(move |_, shelf: Arc<Stored>, _| {
-                gone.fetch_sub(shelf.slots().len() as u64, Ordering::Relaxed);
-            })
-            .build();
         Self {
-            shelves,
+            shelves: ArcSwap::from_pointee(Shelves::new(max_bytes, longest)),
             known: Arc::default(),
-            items,
             headers: Headers::default(),
-            large: max_bytes / LARGE_SHARE,
+        }
+    }
+
+    /// Gives the store another bound and another longest time, and keeps what it has as far as that fits.
+    ///
+    /// What is put on a shelf in the same moment may be lost, and is then fetched again.
+    pub fn resize(&self, max_bytes: u64, longest: Duration) {
+        let before = self.shelves.load();
+        if (before.max_bytes, before.longest) == (max_bytes, longest) {
+            return;
+        }
+        let shelves = Arc::new(Shelves::new(max_bytes, longest));
+        let before = self.shelves.swap(Arc::clone(&shelves));
+        for (key, shelf) in &before.cache {
+            shelves.adopt(*key, &shelf);
         }
     }
 
@@ -111,7 +124,7 @@ impl Store {
 
     /// The shelf of a key.
     pub fn shelf(&self, key: &Key) -> Option<Arc<Stored>> {
-        self.shelves.get(key)
+        self.shelves.load().cache.get(key)
     }
 
     /// Whether anything is stored for a user, under any key, or about to be.
@@ -126,14 +139,14 @@ impl Store {
 
     /// Puts a fill on the shelf of a key, beside those slots of it that `keep` keeps.
     pub fn put(&self, key: Key, reason: Reason, fill: &Fill, keep: impl Fn(&Slot) -> bool) {
+        let shelves = self.shelves.load();
         let mut is_large = false;
-        self.shelves.entry(key).and_compute_with(|before| {
+        shelves.cache.entry(key).and_compute_with(|before| {
             let before = before.map(|entry| entry.into_value());
             let before = before.as_deref().map(Deref::deref);
             let shelf = Shelf::merged(before, fill, &keep);
-            self.items
-                .fetch_add(shelf.slots().len() as u64, Ordering::Relaxed);
-            is_large = u64::from(weight(&shelf)) >= self.large;
+            shelves.count(&shelf);
+            is_large = u64::from(weight(&shelf)) >= shelves.large;
             Op::Put(Arc::new(Stored {
                 shelf,
                 rests_until: AtomicU64::new(0),
@@ -141,18 +154,58 @@ impl Store {
             }))
         });
         if is_large {
-            self.shelves.run_pending_tasks();
+            shelves.cache.run_pending_tasks();
         }
     }
 
     /// How full it is.
     pub fn usage(&self) -> Usage {
-        self.shelves.run_pending_tasks();
+        let shelves = self.shelves.load();
+        shelves.cache.run_pending_tasks();
         Usage {
-            bytes: self.shelves.weighted_size(),
-            items: self.items.load(Ordering::Relaxed),
-            shelves: self.shelves.entry_count(),
+            bytes: shelves.cache.weighted_size(),
+            items: shelves.items.load(Ordering::Relaxed),
+            shelves: shelves.cache.entry_count(),
+            max_bytes: shelves.max_bytes,
         }
+    }
+}
+
+impl Shelves {
+    fn new(max_bytes: u64, longest: Duration) -> Self {
+        let items = Arc::new(AtomicU64::new(0));
+        let gone = Arc::clone(&items);
+        let cache = Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(|_, shelf: &Arc<Stored>| weight(shelf))
+            .time_to_live(longest.max(Duration::from_secs(1)))
+            .eviction_listener(move |_, shelf: Arc<Stored>, _| {
+                gone.fetch_sub(shelf.slots().len() as u64, Ordering::Relaxed);
+            })
+            .build();
+        Self {
+            cache,
+            items,
+            max_bytes,
+            longest,
+            large: max_bytes / LARGE_SHARE,
+        }
+    }
+
+    /// Takes over a shelf, unless its key has a newer one already.
+    fn adopt(&self, key: Key, shelf: &Arc<Stored>) {
+        self.cache.entry(key).and_compute_with(|newer| match newer {
+            Some(_) => Op::Nop,
+            None => {
+                self.count(shelf);
+                Op::Put(Arc::clone(shelf))
+            }
+        });
+    }
+
+    fn count(&self, shelf: &Shelf) {
+        let slots = shelf.slots().len() as u64;
+        self.items.fetch_add(slots, Ordering::Relaxed);
     }
 }
 
@@ -284,6 +337,48 @@ mod tests {
     }
 
     #[test]
+    fn another_bound_keeps_what_fits() {
+        let (store, keys) = store();
+        let name = |user: u32| format!("user-{user}");
+        for user in 0..5_000 {
+            let fill = told(1, &[(1, "item")], &[2]);
+            put(&store, &keys, key(&keys, &name(user)), &fill, |_| true);
+        }
+        let before = store.usage();
+        let hour = Duration::from_secs(3600);
+        store.resize(128 << 20, 2 * hour);
+        let (bound, larger) = (128 << 20, store.usage());
+        assert_eq!(
+            larger,
+            Usage {
+                max_bytes: bound,
+                ..before
+            }
+        );
+        assert_eq!(
+            text_of(&store.shelf(&key(&keys, "user-7")).unwrap(), 1),
+            Some("item")
+        );
+
+        store.resize(1 << 20, hour);
+        let smaller = store.usage();
+        assert!((1 << 19..=1 << 20).contains(&smaller.bytes), "{smaller:?}");
+        assert_eq!(smaller.items, 2 * smaller.shelves);
+    }
+
+    #[test]
+    fn a_newer_shelf_is_not_hidden_by_one_that_is_taken_over() {
+        let (store, keys) = store();
+        let ann = key(&keys, "ann");
+        put(&store, &keys, ann, &told(1, &[(1, "old")], &[]), |_| true);
+        let old = store.shelf(&ann).unwrap();
+        put(&store, &keys, ann, &told(2, &[(1, "new")], &[]), |_| true);
+        store.shelves.load().adopt(ann, &old);
+        assert_eq!(text_of(&store.shelf(&ann).unwrap(), 1), Some("new"));
+        assert_eq!(store.usage().items, 1);
+    }
+
+    #[test]
     fn a_user_is_known_until_the_last_shelf_is_gone() {
         let (store, keys) = store();
         let (ann, bob) = (keys.holder(b"ann"), keys.holder(b"bob"));
@@ -296,11 +391,12 @@ mod tests {
             store.put(key, store.know(ann), &told(1, &[(1, "a")], &[]), |_| true);
             store.put(key, store.know(ann), &told(2, &[(2, "b")], &[]), |_| true);
         }
-        store.shelves.invalidate(&phones[0]);
-        store.shelves.run_pending_tasks();
+        let shelves = store.shelves.load_full();
+        shelves.cache.invalidate(&phones[0]);
+        shelves.cache.run_pending_tasks();
         assert!(store.knows(&ann), "the other phone's are there");
-        store.shelves.invalidate(&phones[1]);
-        store.shelves.run_pending_tasks();
+        shelves.cache.invalidate(&phones[1]);
+        shelves.cache.run_pending_tasks();
         assert_eq!(store.usage().shelves, 0);
         // What the store drops is freed while it is used, a little later.
         for turn in 0..100_000 {

@@ -21,7 +21,6 @@ use crate::cache::freshness::Windows;
 use crate::cache::marks::{Marks, Strength};
 use crate::cache::store::Store;
 use crate::ops::metrics::Metrics;
-use crate::origin::collapse::Flights;
 use crate::origin::forward::Peer;
 use crate::request::key::{KeyMaker, UserId};
 use crate::request::{self, Endpoint};
@@ -75,9 +74,9 @@ impl World {
         let spawner = tasks.clone();
         let metrics = Arc::new(Metrics::new());
         let filler = Arc::new(Filler {
-            store: Store::new(64 << 20, longest),
-            marks: Marks::new(longest),
-            flights: Flights::default(),
+            store: Arc::new(Store::new(64 << 20, longest)),
+            marks: Arc::new(Marks::new(longest)),
+            flights: Arc::default(),
             detach: Box::new(move |fill| {
                 spawner.spawn(fill);
             }),

@@ -9,12 +9,13 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
 use super::Latest;
-use crate::cache::clock::Time;
+use crate::cache::clock::{Time, nanoseconds};
 
 /// So many locks that readers of different users seldom share one.
 const SHARDS: usize = 64;
@@ -24,7 +25,8 @@ pub(super) struct Remembered<K> {
     /// Each remembered key once, with its time then; in about the order of the times.
     queue: Mutex<VecDeque<(Time, K)>>,
     hasher: RandomState,
-    longest: Duration,
+    /// In nanoseconds.
+    longest: AtomicU64,
     most: usize,
 }
 
@@ -35,9 +37,20 @@ impl<K: Copy + Eq + Hash> Remembered<K> {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             queue: Mutex::default(),
             hasher: RandomState::new(),
-            longest,
+            longest: AtomicU64::new(nanoseconds(longest)),
             most,
         }
+    }
+
+    /// From now on, each is of use for `longest`, if that is longer than before.
+    pub(super) fn lengthen(&self, longest: Duration) {
+        self.longest
+            .fetch_max(nanoseconds(longest), Ordering::SeqCst);
+    }
+
+    /// How long each is of use.
+    pub(super) fn longest(&self) -> Duration {
+        Duration::from_nanos(self.longest.load(Ordering::SeqCst))
     }
 
     pub(super) fn get(&self, key: &K) -> Option<Time> {
@@ -65,7 +78,7 @@ impl<K: Copy + Eq + Hash> Remembered<K> {
     fn tidy_up(&self, queue: &mut VecDeque<(Time, K)>, now: Time, everything: &Latest) {
         while let Some(&(queued, key)) = queue.front() {
             let time = self.get(&key).unwrap_or(queued);
-            let is_of_use = now.since(time) <= self.longest;
+            let is_of_use = now.since(time) <= self.longest();
             if is_of_use && queue.len() <= self.most && time == queued {
                 return;
             }
