@@ -1,37 +1,36 @@
 //! The one place where parts are built and joined.
 //!
 //! [`Edge::bind`] does all that can fail before a single request is accepted; [`Edge::start`] then serves until
-//! [`Running::stop`].
+//! [`Running::stop`]. What follows from the configuration alone is a [`Site`], which [`Running::reload`] replaces.
+
+mod lasting;
+mod reload;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
 use tracing_appender::non_blocking::ErrorCounter;
 
-use crate::batch::fill::Filler;
-use crate::batch::invalidate::Invalidator;
+use self::lasting::{Lasting, Upkeep};
+use self::reload::Reloader;
 use crate::cache::clock::Clock;
-use crate::cache::freshness::Windows;
-use crate::cache::marks::Marks;
-use crate::cache::store::Store;
-use crate::config::{Config, HealthCheck};
+use crate::config::Config;
 use crate::edge::EdgeProxy;
+use crate::edge::site::Site;
 use crate::edge::workers::Workers;
 use crate::ops::admin::{self, Admin};
-use crate::ops::metrics::Metrics;
-use crate::origin::checker::{self, Checker};
-use crate::origin::fetch::Fetcher;
-use crate::origin::resolve::{RESOLVE_EVERY, SystemResolver, Unresolvable};
-use crate::origin::servers::Servers;
+use crate::ops::reload::{Asker, Reload};
+use crate::origin::resolve::Unresolvable;
 use crate::origin::trust::{self, Untrusted};
-use crate::request::key::KeyMaker;
 
 /// Connections that the kernel holds until they are accepted (bounded by `net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
@@ -68,12 +67,12 @@ pub enum StartError {
 
 /// An edge whose ports are bound and whose upstream is resolved; no request is accepted yet.
 pub struct Edge {
-    config: Config,
-    clock: Clock,
+    file: Option<PathBuf>,
+    lasting: Arc<Lasting>,
+    site: Site,
     listeners: Vec<std::net::TcpListener>,
     admin: std::net::TcpListener,
-    servers: Servers,
-    /// Runs what is not a request: the admin listener, resolving names, health checks.
+    /// Runs what is not a request: the admin listener, resolving names, health checks, reloads.
     background: Runtime,
 }
 
@@ -81,43 +80,43 @@ pub struct Edge {
 pub struct Running {
     addresses: Vec<SocketAddr>,
     admin_address: SocketAddr,
-    filler: Arc<Filler>,
+    lasting: Arc<Lasting>,
+    site: Arc<ArcSwap<Site>>,
+    reloader: Arc<Reloader>,
     ready: Arc<AtomicBool>,
-    grace: Duration,
     workers: Workers,
     background: Runtime,
 }
 
 impl Edge {
-    /// Resolves the upstream, then binds every address.
+    /// Resolves the upstream, then binds every address. A configuration that came from `file` can be reloaded from there.
     ///
     /// # Errors
     ///
     /// Any [`StartError`]; what was bound is released.
-    pub fn bind(config: Config, clock: Clock) -> Result<Self, StartError> {
+    pub fn bind(config: Config, file: Option<PathBuf>, clock: Clock) -> Result<Self, StartError> {
         let background = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("vms-edge-background")
             .enable_all()
             .build()
             .map_err(StartError::Threads)?;
-        let authorities = trust::authorities(&config.upstream)?;
-        let (servers, listeners, admin) = background.block_on(async {
-            let resolver = Box::new(SystemResolver);
-            let upstream = &config.upstream;
-            let servers = Servers::resolve(upstream, authorities, resolver, clock.clone()).await?;
+        let lasting = Lasting::new(&config, clock)?;
+        let config = Arc::new(config);
+        let (site, listeners, admin) = background.block_on(async {
+            let site = lasting.site(Arc::clone(&config), None).await?;
             let listen = |address: &SocketAddr| listen("server.listen", *address);
             let listeners = config.server.listen.iter().map(listen);
             let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
             let admin = self::listen("admin.listen", config.admin.listen)?;
-            Ok::<_, StartError>((servers, listeners, admin))
+            Ok::<_, StartError>((site, listeners, admin))
         })?;
         Ok(Self {
-            config,
-            clock,
+            file,
+            lasting: Arc::new(lasting),
+            site,
             listeners,
             admin,
-            servers,
             background,
         })
     }
@@ -128,54 +127,32 @@ impl Edge {
     ///
     /// # Errors
     ///
-    /// When the machine has no randomness or no threads to give.
+    /// When the machine has no threads to give.
     pub fn start(self, log_dropped: Option<ErrorCounter>) -> Result<Running, StartError> {
-        let config = self.config;
+        let (lasting, config) = (self.lasting, Arc::clone(&self.site.config));
         let addresses = self.listeners.iter().map(bound_address).collect();
         let admin_address = bound_address(&self.admin);
         let ready = Arc::new(AtomicBool::new(true));
-        let servers = Arc::new(self.servers);
-        let metrics = Arc::new(Metrics::new());
-        metrics.watch(&servers);
-        let longest = config
-            .batches
-            .iter()
-            .map(|batch| Windows::new(batch).longest())
-            .max()
-            .unwrap_or_default();
-        let fetcher = Fetcher::new(&config.upstream, Arc::clone(&servers), self.clock.clone());
-        let filler = Arc::new(Filler {
-            store: Arc::new(Store::new(config.cache.max_bytes, longest)),
-            // What is in the air when a mark is set is younger than the longest fetch.
-            marks: Arc::new(Marks::new(longest + config.upstream.longest_fetch())),
-            flights: Arc::default(),
-            detach: Box::new(|fill| drop(tokio::spawn(fill))),
-            origin: Box::new(fetcher),
-            clock: self.clock,
-            metrics: Arc::clone(&metrics),
-            host: config.upstream.host.clone(),
-        });
+        lasting.make_room(&self.site);
+        let upkeep = Upkeep::of(&self.site, self.background.handle());
+        let site = Arc::new(ArcSwap::from_pointee(self.site));
+        let reloader = Arc::new(Reloader::new(
+            self.file,
+            Arc::clone(&lasting),
+            Arc::clone(&site),
+            upkeep,
+            self.background.handle().clone(),
+            Vec::new(),
+        ));
 
-        let keys = Arc::new(KeyMaker::new().map_err(StartError::Secret)?);
-        let invalidator = Invalidator::new(Arc::clone(&filler), Arc::clone(&keys), &config);
-        let invalidator = Arc::new(invalidator);
-
-        self.background.spawn(keep_resolved(Arc::clone(&servers)));
-        if config.upstream.health.check != HealthCheck::Never {
-            let checker = Checker::new(&config.upstream, Arc::clone(&servers));
-            self.background
-                .spawn(checker::keep_checked(Arc::new(checker)));
-        }
-        let counted = Arc::clone(&filler);
-        let purging = Arc::clone(&invalidator);
+        let (store, told, purging) = (Arc::clone(&lasting.store), site.clone(), site.clone());
         let router = admin::router(Admin {
-            metrics,
-            usage: Box::new(move || counted.store.usage()),
+            metrics: Arc::clone(&lasting.metrics),
+            usage: Box::new(move || store.usage()),
             ready: Arc::clone(&ready),
             log_dropped,
-            token: config.admin.token.clone(),
-            batches: config.batches.clone(),
-            purge: Box::new(move |purge| purging.purge(purge)),
+            config: Box::new(move || Arc::clone(&told.load().config)),
+            purge: Box::new(move |purge| purging.load().invalidator.purge(purge)),
         });
         let admin = self.admin;
         self.background.spawn(async move {
@@ -184,16 +161,17 @@ impl Edge {
             axum::serve(listener, router).await
         });
 
-        let edge = EdgeProxy::new(&config, Arc::clone(&filler), servers, keys, invalidator);
-        let proxy = http_proxy(&config, edge);
+        let in_flight = lasting.metrics.in_flight().clone();
+        let proxy = http_proxy(&config, EdgeProxy::new(Arc::clone(&site), in_flight));
         let workers = Workers::start(config.server.threads, &self.listeners, proxy)
             .map_err(StartError::Threads)?;
         Ok(Running {
             addresses,
             admin_address,
-            filler,
+            lasting,
+            site,
+            reloader,
             ready,
-            grace: config.server.grace,
             workers,
             background: self.background,
         })
@@ -211,21 +189,38 @@ impl Running {
         self.admin_address
     }
 
+    /// Reads the configuration's file again and puts it into effect, but for listeners, threads and the admin address.
+    ///
+    /// Not to be called from within a runtime.
+    pub fn reload(&self, by: Asker) -> Reload {
+        self.background.block_on(self.reloader.reload(by))
+    }
+
+    /// The last reloads, the latest first.
+    pub fn reloads(&self) -> Vec<Reload> {
+        self.reloader.last()
+    }
+
     /// Stops accepting, waits for requests in flight (at most `server.grace`), and ends all threads.
     ///
     /// Readiness turns first. Returns as soon as the last request is done.
     pub fn stop(self) {
         self.ready.store(false, Ordering::SeqCst);
         self.workers.stop_accepting();
-        let deadline = Instant::now() + self.grace;
-        let in_flight = || self.filler.metrics.in_flight().get();
+        let grace = self.site.load().config.server.grace;
+        let deadline = Instant::now() + grace;
+        let in_flight = || self.lasting.metrics.in_flight().get();
         let done = || !self.workers.accept() && in_flight() == 0;
         while !done() && Instant::now() < deadline {
             std::thread::sleep(SHUTDOWN_STEP);
         }
         let left = in_flight();
         if left > 0 {
-            tracing::warn!(left, grace = ?self.grace, "requests were cut off at the end of the grace");
+            tracing::warn!(
+                left,
+                ?grace,
+                "requests were cut off at the end of the grace"
+            );
         }
         self.workers.stop_serving();
         self.background.shutdown_timeout(Duration::ZERO);
@@ -236,7 +231,7 @@ impl Running {
 fn http_proxy(config: &Config, edge: EdgeProxy) -> HttpProxy<EdgeProxy> {
     let server = Arc::new(ServerConf {
         threads: config.server.threads,
-        ca_file: trust::connector_file(&config.upstream),
+        ca_file: trust::lasting_connector_file(),
         max_retries: MAX_TRIES,
         ..ServerConf::default()
     });
@@ -270,15 +265,4 @@ fn bound_address(listener: &std::net::TcpListener) -> SocketAddr {
     listener
         .local_addr()
         .expect("a bound listener has an address")
-}
-
-async fn keep_resolved(servers: Arc<Servers>) {
-    let mut tick = tokio::time::interval(RESOLVE_EVERY);
-    tick.tick().await;
-    loop {
-        tick.tick().await;
-        for failure in servers.refresh().await {
-            tracing::warn!(%failure, "the addresses it had are kept");
-        }
-    }
 }

@@ -113,6 +113,16 @@ impl BatchEndpoint {
         }
     }
 
+    /// The same endpoint, knowing what one under an earlier configuration has learnt of the VMS.
+    pub fn knowing(mut self, before: &Self) -> Self {
+        let learnt = before.vary();
+        self.learn_vary(&learnt[before.configured_vary..]);
+        if self.config.order == before.config.order {
+            self.order = before.order.clone();
+        }
+        self
+    }
+
     /// Headers that belong to the key now.
     pub fn vary(&self) -> Arc<Vec<HeaderName>> {
         self.vary.load_full()

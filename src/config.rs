@@ -11,6 +11,7 @@
 
 mod address;
 mod bound;
+mod change;
 mod fault;
 mod file;
 mod material;
@@ -30,6 +31,7 @@ use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 pub use bound::{Bound, Revocation};
+pub use change::Change;
 pub use fault::{ConfigError, Fault};
 pub use material::{MaterialError, Token, read_authorities};
 pub use route::{PathPattern, Segment};

@@ -4,3 +4,4 @@ pub mod admin;
 pub mod log;
 pub mod metrics;
 pub mod purge;
+pub mod reload;

@@ -76,7 +76,7 @@ fn start_edge(vms: &Vms) -> Running {
         vms.address()
     );
     let config = Config::parse(&settings, "drill").expect("the drill's settings are valid");
-    Edge::bind(config, Clock::system())
+    Edge::bind(config, None, Clock::system())
         .and_then(|edge| edge.start(None))
         .expect("the loopback has free ports")
 }

@@ -23,7 +23,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 use super::metrics::Metrics;
 use super::purge::{self, Purge};
 use crate::cache::store::Usage;
-use crate::config::{Batch, Token};
+use crate::config::{Batch, Config};
 use crate::request::fields;
 
 /// Longest wait for the body of a purge.
@@ -39,10 +39,8 @@ pub struct Admin {
     pub ready: Arc<AtomicBool>,
     /// Lines that the log dropped.
     pub log_dropped: Option<ErrorCounter>,
-    /// Opens every path but `/healthz`, `/readyz` and `/metrics`.
-    pub token: Option<Token>,
-    /// The endpoints whose items may be purged.
-    pub batches: Vec<Batch>,
+    /// The configuration in effect.
+    pub config: Box<dyn Fn() -> Arc<Config> + Send + Sync>,
     /// Purges; nothing that was fetched before is used any more when it returns.
     pub purge: Box<dyn Fn(&Purge) + Send + Sync>,
 }
@@ -92,12 +90,13 @@ async fn purge(State(admin): State<Arc<Admin>>, request: Request) -> Response {
         Ok(body) => body,
         Err(refusal) => return refusal,
     };
-    let purge = match Purge::read(&body, &admin.batches) {
+    let config = (admin.config)();
+    let purge = match Purge::read(&body, &config.batches) {
         Ok(purge) => purge,
         Err(fault) => return error(StatusCode::UNPROCESSABLE_ENTITY, &fault.to_string()),
     };
     (admin.purge)(&purge);
-    let done = Done::of(&purge, &admin.batches);
+    let done = Done::of(&purge, &config.batches);
     tracing::info!(
         mode = done.mode,
         items = ?done.items,
@@ -171,7 +170,8 @@ async fn require_token(State(admin): State<Arc<Admin>>, request: Request, next: 
         let message = "Nothing is done for the pages of a browser.";
         return error(StatusCode::FORBIDDEN, message);
     }
-    let Some(token) = &admin.token else {
+    let config = (admin.config)();
+    let Some(token) = &config.admin.token else {
         let message =
             "No admin.token_file is configured: only /healthz, /readyz and /metrics are answered.";
         return error(StatusCode::FORBIDDEN, message);

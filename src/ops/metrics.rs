@@ -15,7 +15,7 @@ use crate::cache::store::Usage;
 use crate::origin::servers::Servers;
 use crate::reply::cache_status::BatchResult;
 use crate::request::decline::Bypass;
-pub use label::{FetchOutcome, ItemResult, Label, MarkScope, RequestKind};
+pub use label::{FetchOutcome, ItemResult, Label, MarkScope, ReloadResult, RequestKind};
 use servers::ServerStates;
 
 /// A counter for each value of a label, found without hashing.
@@ -116,6 +116,9 @@ pub struct Metrics {
     requests_in_flight: IntGauge,
     order_contradictions: IntCounter,
     log_dropped: IntGauge,
+    reloads: CounterPer<ReloadResult>,
+    last_reload_success: IntGauge,
+    servers: ServerStates,
 }
 
 impl Default for Metrics {
@@ -205,6 +208,21 @@ impl Metrics {
                 "vms_edge_log_dropped_lines",
                 "Log lines dropped because stderr was too slow.",
             ),
+            reloads: CounterPer::new(
+                r,
+                "vms_edge_reloads_total",
+                "Reloads of the configuration, by what became of them.",
+            ),
+            last_reload_success: {
+                let success = gauge(
+                    r,
+                    "vms_edge_config_last_reload_success",
+                    "Whether the configuration in effect is that of the file as it was last read: 1 or 0.",
+                );
+                success.set(1);
+                success
+            },
+            servers: ServerStates::new(r),
             registry,
         }
     }
@@ -270,10 +288,16 @@ impl Metrics {
         self.request_seconds[kind.place()].observe(took.as_secs_f64());
     }
 
-    /// Shows how `servers` stand at each reading.
+    /// Shows how `servers` stand at each reading, in place of any before.
     pub fn watch(&self, servers: &Arc<Servers>) {
-        let states = ServerStates::of(Arc::clone(servers));
-        self.registry.register(Box::new(states)).expect(VALID);
+        self.servers.watch(servers);
+    }
+
+    /// Counts a reload of the configuration.
+    pub fn reloaded(&self, result: ReloadResult) {
+        self.reloads.add(result, 1);
+        let success = i64::from(result == ReloadResult::Applied);
+        self.last_reload_success.set(success);
     }
 
     /// Requests being answered now.

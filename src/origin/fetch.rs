@@ -214,7 +214,7 @@ impl Fetcher {
         judge(&mut turn, status, &read);
         match read {
             Ok(body) => {
-                peer.group_key = Servers::SHARED_POOL;
+                peer.group_key = self.servers.pool();
                 let header = self.release(session, &peer).await;
                 Ok(Answer {
                     header,

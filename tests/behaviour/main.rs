@@ -25,6 +25,7 @@ mod passing;
 mod process;
 mod purging;
 mod refusing;
+mod reloading;
 mod repeating;
 mod shutdown;
 mod stored;

@@ -21,6 +21,7 @@ use crate::cache::freshness::Windows;
 use crate::cache::marks::{Marks, Strength};
 use crate::cache::store::Store;
 use crate::ops::metrics::Metrics;
+use crate::origin::fetch::Origin;
 use crate::origin::forward::Peer;
 use crate::request::key::{KeyMaker, UserId};
 use crate::request::{self, Endpoint};
@@ -80,7 +81,7 @@ impl World {
             detach: Box::new(move |fill| {
                 spawner.spawn(fill);
             }),
-            origin: Box::new(Arc::clone(&vms)),
+            origin: Arc::clone(&vms) as Arc<dyn Origin>,
             clock,
             metrics: Arc::clone(&metrics),
             host: None,

@@ -97,6 +97,16 @@ label! {
     }
 }
 
+label! {
+    /// What became of a reload of the configuration.
+    ReloadResult as "result" {
+        /// It is in effect.
+        Applied = "applied",
+        /// The file was not taken.
+        Refused = "refused",
+    }
+}
+
 macro_rules! label_of {
     ($set:ident as $label:literal) => {
         impl Label for $set {

@@ -1,0 +1,116 @@
+//! What requests are answered by under one configuration. Immutable: a reload puts another one in its place, and each
+//! request goes on to its end with the one that it began with.
+
+use std::sync::Arc;
+
+use http::{HeaderName, StatusCode};
+use pingora_core::Result;
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use super::client;
+use crate::batch::fill::Filler;
+use crate::batch::invalidate::Invalidator;
+use crate::batch::{Asked, BatchEndpoint, Outcome, Reply};
+use crate::config::Config;
+use crate::origin::forward::Peer;
+use crate::origin::servers::Servers;
+use crate::request::checks::Refusal;
+use crate::request::decline::Bypass;
+use crate::request::key::KeyMaker;
+use crate::request::{self, BatchRequest, Checked, Declined, Endpoint};
+
+/// One configuration at work.
+pub struct Site {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Its batch endpoints, in its order.
+    pub endpoints: Vec<Arc<BatchEndpoint>>,
+    /// Fills what is missing from its upstream.
+    pub filler: Arc<Filler>,
+    /// Its upstream.
+    pub servers: Arc<Servers>,
+    /// Its rules for what passes through.
+    pub invalidator: Arc<Invalidator>,
+    /// The secret of the process, whatever the configuration is.
+    pub keys: Arc<KeyMaker>,
+}
+
+/// What the edge does with a request on a batch path.
+pub(super) enum Verdict {
+    Reply(Reply),
+    Refuse(Refusal),
+    PassThrough(Bypass),
+}
+
+impl Site {
+    /// The endpoint whose path is, byte for byte, that of the request.
+    pub(super) fn endpoint(&self, request: &RequestHeader) -> Option<&Arc<BatchEndpoint>> {
+        let path = request::path(request);
+        self.endpoints
+            .iter()
+            .find(|endpoint| endpoint.config.path.as_bytes() == path)
+    }
+
+    /// Marks what a request made wrong, by what the VMS says of it.
+    pub(super) fn mark(&self, request: &RequestHeader, status: StatusCode) {
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.invalidator.refused(request),
+            // Whoever stands before the VMS may have lost its answer to what it did.
+            status if status.is_server_error() => self.invalidator.perhaps_written(request),
+            status if status.is_success() => self.invalidator.written(request),
+            _ => {}
+        }
+    }
+
+    /// Decides about a request on the path of `endpoint`, and answers it if it is a batch.
+    pub(super) async fn judge(
+        &self,
+        session: &mut Session,
+        endpoint: &Arc<BatchEndpoint>,
+        peer: Peer,
+    ) -> Result<Verdict> {
+        let checked = match request::examine(session.req_header(), &self.config.headers) {
+            Ok(checked) => checked,
+            Err(Declined::Refused(refusal)) => return Ok(Verdict::Refuse(refusal)),
+            Err(Declined::Bypass(reason)) => return Ok(Verdict::PassThrough(reason)),
+        };
+        let Some(body) = client::read_body(session, &checked).await? else {
+            return Ok(Verdict::Refuse(Refusal::BodyTooLarge));
+        };
+        let keyed = endpoint.vary();
+        let batch =
+            match self.understand(session.req_header(), &body, checked, endpoint, &keyed, peer) {
+                Ok(batch) => batch,
+                Err(reason) => return Ok(Verdict::PassThrough(reason)),
+            };
+        let asked = Asked {
+            batch,
+            keyed,
+            request: session.req_header(),
+            body,
+            peer,
+        };
+        Ok(match endpoint.answer(&self.filler, asked).await {
+            Outcome::Reply(reply) => Verdict::Reply(reply),
+            Outcome::PassThrough(reason) => Verdict::PassThrough(reason),
+        })
+    }
+
+    fn understand(
+        &self,
+        request: &RequestHeader,
+        body: &[u8],
+        checked: Checked,
+        endpoint: &BatchEndpoint,
+        keyed: &[HeaderName],
+        peer: Peer,
+    ) -> Result<BatchRequest, Bypass> {
+        let endpoint = Endpoint {
+            batch: &endpoint.config,
+            vary: keyed,
+            peer_is_trusted: peer.is_trusted,
+        };
+        checked.read(request, body, &endpoint, &self.keys)
+    }
+}

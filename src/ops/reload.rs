@@ -1,0 +1,66 @@
+//! What became of a wish for another configuration, as operators are told.
+
+use std::time::SystemTime;
+
+use serde::{Serialize, Serializer};
+
+use crate::config::Change;
+
+/// How many of the last reloads are remembered.
+pub const MAX_REMEMBERED: usize = 20;
+
+/// A reload of the configuration.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reload {
+    /// When it was done, in seconds since 1970.
+    #[serde(serialize_with = "seconds")]
+    pub at: SystemTime,
+    /// Who asked for it.
+    pub by: Asker,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// Who can ask for a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asker {
+    /// Whoever sent SIGHUP.
+    Signal,
+    /// Whoever has the admin token.
+    Admin,
+}
+
+impl Asker {
+    /// The name in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Signal => "signal",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// What becomes of a reload.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The file is in effect.
+    Applied {
+        /// What changed.
+        changes: Vec<Change>,
+        /// What would have, but waits for the next start.
+        waiting: Vec<Change>,
+    },
+    /// The file is not, and nothing changed.
+    Refused {
+        /// All that is wrong with it.
+        reasons: Vec<String>,
+    },
+}
+
+fn seconds<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH);
+    serializer.serialize_u64(since.map_or(0, |since| since.as_secs()))
+}
