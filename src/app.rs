@@ -5,6 +5,7 @@
 
 mod lasting;
 mod reload;
+pub mod sockets;
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,24 +17,24 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use self::lasting::{Lasting, Upkeep};
 use self::reload::Reloader;
+use self::sockets::{Bound, Inherited};
 use crate::cache::clock::Clock;
 use crate::config::Config;
 use crate::edge::EdgeProxy;
 use crate::edge::site::Site;
 use crate::edge::workers::Workers;
 use crate::ops::admin::{self, Admin};
+use crate::ops::metrics::UpgradeResult;
 use crate::ops::reload::{Asker, Reload};
 use crate::origin::resolve::Unresolvable;
 use crate::origin::trust::{self, Untrusted};
-
-/// Connections that the kernel holds until they are accepted (bounded by `net.core.somaxconn`).
-const BACKLOG: u32 = 4096;
 
 /// How often a shutdown looks whether the last request is done.
 const SHUTDOWN_STEP: Duration = Duration::from_millis(10);
@@ -65,21 +66,37 @@ pub enum StartError {
     Threads(io::Error),
 }
 
+/// What an edge is given beside its configuration.
+#[derive(Default)]
+pub struct Given {
+    /// The file that the configuration came from, and can be reloaded from.
+    pub file: Option<PathBuf>,
+    /// What time it is.
+    pub clock: Clock,
+    /// Sockets that listen already.
+    pub sockets: Inherited,
+    /// Counts the lines that the log dropped, for the metrics.
+    pub log_dropped: Option<ErrorCounter>,
+}
+
 /// An edge whose ports are bound and whose upstream is resolved; no request is accepted yet.
 pub struct Edge {
     file: Option<PathBuf>,
+    log_dropped: Option<ErrorCounter>,
     lasting: Arc<Lasting>,
     site: Site,
-    listeners: Vec<std::net::TcpListener>,
-    admin: std::net::TcpListener,
+    listeners: Vec<Bound>,
+    admin: Bound,
     /// Runs what is not a request: the admin listener, resolving names, health checks, reloads.
     background: Runtime,
 }
 
 /// An edge that serves.
 pub struct Running {
-    addresses: Vec<SocketAddr>,
-    admin_address: SocketAddr,
+    listeners: Vec<Bound>,
+    admin: Bound,
+    /// Whether the admin listener accepts no more.
+    admin_closed: watch::Sender<bool>,
     lasting: Arc<Lasting>,
     site: Arc<ArcSwap<Site>>,
     reloader: Arc<Reloader>,
@@ -89,12 +106,18 @@ pub struct Running {
 }
 
 impl Edge {
-    /// Resolves the upstream, then binds every address. A configuration that came from `file` can be reloaded from there.
+    /// Resolves the upstream, then binds every address that is not listened on already.
     ///
     /// # Errors
     ///
     /// Any [`StartError`]; what was bound is released.
-    pub fn bind(config: Config, file: Option<PathBuf>, clock: Clock) -> Result<Self, StartError> {
+    pub fn bind(config: Config, given: Given) -> Result<Self, StartError> {
+        let Given {
+            file,
+            clock,
+            mut sockets,
+            log_dropped,
+        } = given;
         let background = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("vms-edge-background")
@@ -105,14 +128,15 @@ impl Edge {
         let config = Arc::new(config);
         let (site, listeners, admin) = background.block_on(async {
             let site = lasting.site(Arc::clone(&config), None).await?;
-            let listen = |address: &SocketAddr| listen("server.listen", *address);
+            let listen = |address: &SocketAddr| sockets.listen("server.listen", *address);
             let listeners = config.server.listen.iter().map(listen);
             let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
-            let admin = self::listen("admin.listen", config.admin.listen)?;
+            let admin = sockets.listen("admin.listen", config.admin.listen)?;
             Ok::<_, StartError>((site, listeners, admin))
         })?;
         Ok(Self {
             file,
+            log_dropped,
             lasting: Arc::new(lasting),
             site,
             listeners,
@@ -123,15 +147,11 @@ impl Edge {
 
     /// Begins to accept requests.
     ///
-    /// `log_dropped` counts the lines that the log dropped, for the metrics.
-    ///
     /// # Errors
     ///
-    /// When the machine has no threads to give.
-    pub fn start(self, log_dropped: Option<ErrorCounter>) -> Result<Running, StartError> {
+    /// When the machine has no threads or descriptors to give.
+    pub fn start(self) -> Result<Running, StartError> {
         let (lasting, config) = (self.lasting, Arc::clone(&self.site.config));
-        let addresses = self.listeners.iter().map(bound_address).collect();
-        let admin_address = bound_address(&self.admin);
         let ready = Arc::new(AtomicBool::new(true));
         lasting.make_room(&self.site);
         let upkeep = Upkeep::of(&self.site, self.background.handle());
@@ -150,24 +170,33 @@ impl Edge {
             metrics: Arc::clone(&lasting.metrics),
             usage: Box::new(move || store.usage()),
             ready: Arc::clone(&ready),
-            log_dropped,
+            log_dropped: self.log_dropped,
             config: Box::new(move || Arc::clone(&told.load().config)),
             purge: Box::new(move |purge| purging.load().invalidator.purge(purge)),
         });
-        let admin = self.admin;
+        let admin = self.admin.try_clone().map_err(StartError::Threads)?;
+        let admin_closed = watch::Sender::new(false);
+        let mut closed = admin_closed.subscribe();
         self.background.spawn(async move {
-            let listener =
-                TcpListener::from_std(admin).expect("a bound listener can be registered");
-            axum::serve(listener, router).await
+            let listener = TcpListener::from_std(admin.socket);
+            let listener = listener.expect("a bound socket can be registered");
+            let closed = async move { drop(closed.wait_for(|closed| *closed).await) };
+            axum::serve(listener, router)
+                .with_graceful_shutdown(closed)
+                .await
         });
 
         let in_flight = lasting.metrics.in_flight().clone();
+        let clones = self.listeners.iter().map(|bound| bound.socket.try_clone());
+        let sockets = clones.collect::<Result<Vec<_>, _>>();
+        let sockets = sockets.map_err(StartError::Threads)?;
         let proxy = http_proxy(&config, EdgeProxy::new(Arc::clone(&site), in_flight));
-        let workers = Workers::start(config.server.threads, &self.listeners, proxy)
-            .map_err(StartError::Threads)?;
+        let workers =
+            Workers::start(config.server.threads, &sockets, proxy).map_err(StartError::Threads)?;
         Ok(Running {
-            addresses,
-            admin_address,
+            listeners: self.listeners,
+            admin: self.admin,
+            admin_closed,
             lasting,
             site,
             reloader,
@@ -180,13 +209,23 @@ impl Edge {
 
 impl Running {
     /// Where clients connect.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(Bound::address).collect()
     }
 
     /// Where operators connect.
     pub fn admin_address(&self) -> SocketAddr {
-        self.admin_address
+        self.admin.address()
+    }
+
+    /// Handles to all sockets that listen, for whoever is to go on listening.
+    ///
+    /// # Errors
+    ///
+    /// When there are no descriptors to be had.
+    pub fn sockets(&self) -> io::Result<Vec<Bound>> {
+        let all = self.listeners.iter().chain([&self.admin]);
+        all.map(Bound::try_clone).collect()
     }
 
     /// Reads the configuration's file again and puts it into effect, but for listeners, threads and the admin address.
@@ -194,6 +233,14 @@ impl Running {
     /// Not to be called from within a runtime.
     pub fn reload(&self, by: Asker) -> Reload {
         self.background.block_on(self.reloader.reload(by))
+    }
+
+    /// Counts an attempt to let a successor take over.
+    pub fn handed_over(&self, successfully: bool) {
+        self.lasting.metrics.upgraded(match successfully {
+            true => UpgradeResult::HandedOver,
+            false => UpgradeResult::Failed,
+        });
     }
 
     /// The last reloads, the latest first.
@@ -206,6 +253,19 @@ impl Running {
     /// Readiness turns first. Returns as soon as the last request is done.
     pub fn stop(self) {
         self.ready.store(false, Ordering::SeqCst);
+        self.finish();
+    }
+
+    /// The same, for one whose successor accepts from its sockets already.
+    pub fn leave(self) {
+        // Whoever asks how the edge is, asks the successor.
+        self.admin_closed.send_replace(true);
+        self.finish();
+    }
+
+    fn finish(self) {
+        // Whoever connects from now on is refused, or comes to the successor.
+        drop((self.listeners, self.admin));
         self.workers.stop_accepting();
         let grace = self.site.load().config.server.grace;
         let deadline = Instant::now() + grace;
@@ -242,27 +302,3 @@ fn http_proxy(config: &Config, edge: EdgeProxy) -> HttpProxy<EdgeProxy> {
 
 /// Servers and connections that one request tries at the most.
 const MAX_TRIES: usize = 16;
-
-fn listen(key: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
-    let listen = || {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4(),
-            SocketAddr::V6(_) => TcpSocket::new_v6(),
-        }?;
-        // A restarted edge may listen although connections of its predecessor are still closing.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)?.into_std()
-    };
-    listen().map_err(|source| StartError::Listen {
-        key,
-        address,
-        source,
-    })
-}
-
-fn bound_address(listener: &std::net::TcpListener) -> SocketAddr {
-    listener
-        .local_addr()
-        .expect("a bound listener has an address")
-}

@@ -9,13 +9,12 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use vms_edge::app::Edge;
-use vms_edge::cache::clock::Clock;
+use vms_edge::app::{Edge, Given};
 use vms_edge::config::{self, Config};
 use vms_edge::demo::tour;
 use vms_edge::demo::vms::StandIn;
 use vms_edge::process::signals::Signals;
-use vms_edge::process::{self, Outcome};
+use vms_edge::process::{self, Outcome, Succeeds};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,11 +32,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve, until SIGTERM or SIGINT; SIGHUP reloads the configuration.
+    /// Serve, until SIGTERM or SIGINT; SIGHUP reloads the configuration, SIGQUIT upgrades.
     Run {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Take the place of the process at the other end of standard input.
+        #[arg(long, hide = true)]
+        take_over: bool,
     },
     /// Validate a configuration file; print the configuration in effect, and how long a revoked token is answered.
     Check {
@@ -64,8 +66,17 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { config: file } => {
-            with_config(&file, |config| report(process::serve(config, file.clone())))
+        Command::Run {
+            config: file,
+            take_over,
+        } => {
+            let succeeds = match take_over {
+                true => Succeeds::Predecessor,
+                false => Succeeds::Nobody,
+            };
+            with_config(&file, |config| {
+                report(process::serve(config, file.clone(), succeeds))
+            })
         }
         Command::Check { config } => with_config(&config, |config| {
             print!("{}\n{}", config.effective(), config.revocation());
@@ -115,8 +126,7 @@ fn demo(once: bool) -> Outcome {
         "server.listen = [{listen:?}]\nupstream.servers = [\"{}\"]\nadmin.listen = {admin:?}\n",
         serving.address()
     );
-    let running =
-        Edge::bind(Config::parse(&settings, "demo")?, None, Clock::system())?.start(None)?;
+    let running = Edge::bind(Config::parse(&settings, "demo")?, Given::default())?.start()?;
     let address = running.addresses()[0];
     let mut signals = Signals::catch()?;
     let mut out = std::io::stdout().lock();

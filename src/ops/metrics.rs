@@ -15,7 +15,9 @@ use crate::cache::store::Usage;
 use crate::origin::servers::Servers;
 use crate::reply::cache_status::BatchResult;
 use crate::request::decline::Bypass;
-pub use label::{FetchOutcome, ItemResult, Label, MarkScope, ReloadResult, RequestKind};
+pub use label::{
+    FetchOutcome, ItemResult, Label, MarkScope, ReloadResult, RequestKind, UpgradeResult,
+};
 use servers::ServerStates;
 
 /// A counter for each value of a label, found without hashing.
@@ -118,6 +120,7 @@ pub struct Metrics {
     log_dropped: IntGauge,
     reloads: CounterPer<ReloadResult>,
     last_reload_success: IntGauge,
+    upgrades: CounterPer<UpgradeResult>,
     servers: ServerStates,
 }
 
@@ -222,6 +225,11 @@ impl Metrics {
                 success.set(1);
                 success
             },
+            upgrades: CounterPer::new(
+                r,
+                "vms_edge_upgrades_total",
+                "Attempts to let a new process take over, by what became of them.",
+            ),
             servers: ServerStates::new(r),
             registry,
         }
@@ -298,6 +306,11 @@ impl Metrics {
         self.reloads.add(result, 1);
         let success = i64::from(result == ReloadResult::Applied);
         self.last_reload_success.set(success);
+    }
+
+    /// Counts an attempt to let a new process take over.
+    pub fn upgraded(&self, result: UpgradeResult) {
+        self.upgrades.add(result, 1);
     }
 
     /// Requests being answered now.

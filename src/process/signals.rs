@@ -12,6 +12,8 @@ pub enum Wish {
     Stop,
     /// SIGHUP: take the configuration as the file has it now.
     Reload,
+    /// SIGQUIT: let the program as it is installed now take over.
+    HandOver,
 }
 
 /// The signals that the process understands. From when they are caught on, none of them kills it.
@@ -20,6 +22,7 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    quit: Signal,
 }
 
 impl Signals {
@@ -36,34 +39,38 @@ impl Signals {
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
         let hang_up = signal(SignalKind::hangup())?;
+        let quit = signal(SignalKind::quit())?;
         drop(context);
         Ok(Self {
             runtime,
             terminate,
             interrupt,
             hang_up,
+            quit,
         })
     }
 
     /// Waits for the next.
-    pub fn next(&mut self) -> Wish {
+    pub fn wait(&mut self) -> Wish {
         let Self {
             runtime,
             terminate,
             interrupt,
             hang_up,
+            quit,
         } = self;
         runtime.block_on(async {
             tokio::select! {
                 _ = terminate.recv() => Wish::Stop,
                 _ = interrupt.recv() => Wish::Stop,
                 _ = hang_up.recv() => Wish::Reload,
+                _ = quit.recv() => Wish::HandOver,
             }
         })
     }
 
     /// Waits until the process is to stop, whatever else is wished.
     pub fn wait_for_stop(&mut self) {
-        while self.next() != Wish::Stop {}
+        while self.wait() != Wish::Stop {}
     }
 }

@@ -34,6 +34,7 @@ mod support;
 mod tls;
 mod transcripts;
 mod understood;
+mod upgrading;
 mod upstream;
 mod websocket;
 mod writing;

@@ -98,6 +98,16 @@ label! {
 }
 
 label! {
+    /// What became of an attempt to let a successor take over.
+    UpgradeResult as "result" {
+        /// The successor accepts.
+        HandedOver = "handed_over",
+        /// It did not come to that.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// What became of a reload of the configuration.
     ReloadResult as "result" {
         /// It is in effect.

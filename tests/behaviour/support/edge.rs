@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use vms_edge::app::{Edge, Running};
+use vms_edge::app::{Edge, Given, Running};
 use vms_edge::cache::clock::{Clock, Hand};
 use vms_edge::config;
 use vms_edge::ops::reload::{Asker, Outcome};
@@ -37,7 +37,12 @@ impl TestEdge {
         let config = config::load(&file).unwrap_or_else(|error| panic!("{error}"));
         let (clock, hand) = Clock::manual();
         // The edge starts runtimes of its own, which must not happen on a thread of the test's.
-        let start = move || Edge::bind(config, Some(file), clock).and_then(|edge| edge.start(None));
+        let given = Given {
+            file: Some(file),
+            clock,
+            ..Given::default()
+        };
+        let start = move || Edge::bind(config, given).and_then(Edge::start);
         let running = std::thread::spawn(start)
             .join()
             .expect("starting an edge does not panic")
