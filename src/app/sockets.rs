@@ -43,10 +43,15 @@ impl Inherited {
         configured: SocketAddr,
     ) -> Result<Bound, StartError> {
         let found = self.0.iter().position(|it| it.configured == configured);
-        if let Some(place) = found {
-            return Ok(self.0.swap_remove(place));
-        }
-        let socket = bind(configured).map_err(|source| StartError::Listen {
+        let socket = match found {
+            Some(place) => {
+                let socket = self.0.swap_remove(place).socket;
+                // Whoever bound it may have meant to wait for each connection.
+                socket.set_nonblocking(true).map(|()| socket)
+            }
+            None => bind(configured),
+        };
+        let socket = socket.map_err(|source| StartError::Listen {
             key,
             address: configured,
             source,

@@ -27,6 +27,7 @@ mod purging;
 mod refusing;
 mod reloading;
 mod repeating;
+mod service_manager;
 mod shutdown;
 mod stored;
 mod streaming;

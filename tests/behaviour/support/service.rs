@@ -102,7 +102,12 @@ impl Service {
 
     /// Sends a signal to the present process.
     pub(crate) fn signal(&self, name: &str) {
-        assert!(kill(name, *self.processes.last().expect("there is one")));
+        assert!(kill(name, self.process()));
+    }
+
+    /// The present process.
+    pub(crate) fn process(&self) -> u32 {
+        *self.processes.last().expect("there is one")
     }
 
     /// Lets another process take over, and waits until it has.
