@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use pingora_core::server::configuration::ServerConf;
@@ -23,13 +23,14 @@ use tokio::sync::watch;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use self::lasting::{Lasting, Upkeep};
-use self::reload::Reloader;
+use self::reload::{Follower, Reloader};
 use self::sockets::{Bound, Inherited};
 use crate::cache::clock::Clock;
 use crate::config::Config;
 use crate::edge::EdgeProxy;
 use crate::edge::site::Site;
-use crate::edge::workers::Workers;
+use crate::listen::certificates::{self, Certificates, NoTls};
+use crate::listen::{self, Drain, Listener, Rules, Workers};
 use crate::ops::admin::{self, Admin};
 use crate::ops::metrics::UpgradeResult;
 use crate::ops::reload::{Asker, Reload};
@@ -38,6 +39,9 @@ use crate::origin::trust::{self, Untrusted};
 
 /// How often a shutdown looks whether the last request is done.
 const SHUTDOWN_STEP: Duration = Duration::from_millis(10);
+
+/// How long a shutdown waits for clients to take their last answers, once all requests are done.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why the edge cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +59,9 @@ pub enum StartError {
     /// A server of the VMS has no address.
     #[error(transparent)]
     Upstream(#[from] Unresolvable),
+    /// The edge's certificates cannot be shown.
+    #[error(transparent)]
+    Tls(#[from] NoTls),
     /// The VMS's certificate cannot be verified.
     #[error(transparent)]
     Trust(#[from] Untrusted),
@@ -86,6 +93,7 @@ pub struct Edge {
     lasting: Arc<Lasting>,
     site: Site,
     listeners: Vec<Bound>,
+    tls_listeners: Vec<Bound>,
     admin: Bound,
     /// Runs what is not a request: the admin listener, resolving names, health checks, reloads.
     background: Runtime,
@@ -94,6 +102,8 @@ pub struct Edge {
 /// An edge that serves.
 pub struct Running {
     listeners: Vec<Bound>,
+    tls_listeners: Vec<Bound>,
+    certificates: Arc<Certificates>,
     admin: Bound,
     /// Whether the admin listener accepts no more.
     admin_closed: watch::Sender<bool>,
@@ -126,13 +136,16 @@ impl Edge {
             .map_err(StartError::Threads)?;
         let lasting = Lasting::new(&config, clock)?;
         let config = Arc::new(config);
-        let (site, listeners, admin) = background.block_on(async {
+        let (site, listeners, tls_listeners, admin) = background.block_on(async {
             let site = lasting.site(Arc::clone(&config), None).await?;
-            let listen = |address: &SocketAddr| sockets.listen("server.listen", *address);
-            let listeners = config.server.listen.iter().map(listen);
-            let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
+            let mut listen = |key: &'static str, addresses: &[SocketAddr]| {
+                let listen = |address: &SocketAddr| sockets.listen(key, *address);
+                addresses.iter().map(listen).collect::<Result<Vec<_>, _>>()
+            };
+            let listeners = listen("server.listen", &config.server.listen)?;
+            let tls_listeners = listen("server.tls.listen", &config.server.tls_listeners())?;
             let admin = sockets.listen("admin.listen", config.admin.listen)?;
-            Ok::<_, StartError>((site, listeners, admin))
+            Ok::<_, StartError>((site, listeners, tls_listeners, admin))
         })?;
         Ok(Self {
             file,
@@ -140,6 +153,7 @@ impl Edge {
             lasting: Arc::new(lasting),
             site,
             listeners,
+            tls_listeners,
             admin,
             background,
         })
@@ -149,20 +163,28 @@ impl Edge {
     ///
     /// # Errors
     ///
-    /// When the machine has no threads or descriptors to give.
+    /// When the machine has no threads, descriptors or randomness to give.
     pub fn start(self) -> Result<Running, StartError> {
         let (lasting, config) = (self.lasting, Arc::clone(&self.site.config));
         let ready = Arc::new(AtomicBool::new(true));
         lasting.make_room(&self.site);
         let upkeep = Upkeep::of(&self.site, self.background.handle());
         let site = Arc::new(ArcSwap::from_pointee(self.site));
+        let rules = Arc::new(Rules::of(&config));
+        let metrics = Arc::clone(&lasting.metrics);
+        let certificates = Arc::new(Certificates::new(&config.server, metrics)?);
+        let (shown, subject_to) = (Arc::clone(&certificates), Arc::clone(&rules));
+        let followers: Vec<Follower> = vec![
+            Box::new(move |config| shown.apply(&config.server)),
+            Box::new(move |config| subject_to.apply(config)),
+        ];
         let reloader = Arc::new(Reloader::new(
             self.file,
             Arc::clone(&lasting),
             Arc::clone(&site),
             upkeep,
             self.background.handle().clone(),
-            Vec::new(),
+            followers,
         ));
 
         let (store, told, purging) = (Arc::clone(&lasting.store), site.clone(), site.clone());
@@ -186,15 +208,32 @@ impl Edge {
                 .await
         });
 
+        let expiring = Arc::clone(&certificates);
+        let days_left = move || expiring.days_left(SystemTime::now());
+        lasting.metrics.clients().watch_certificates(days_left);
+        if !config.server.tls.is_empty() {
+            let watched = certificates::keep_watched(Arc::clone(&certificates));
+            self.background.spawn(watched);
+        }
+
+        let plain = self.listeners.iter().map(|bound| (bound, None));
+        let tls = self.tls_listeners.iter();
+        let tls = tls.map(|bound| (bound, certificates.listener(bound.configured)));
+        let listeners = plain.chain(tls).map(|(bound, tls)| {
+            let socket = bound.socket.try_clone()?;
+            Ok(Listener { socket, tls })
+        });
+        let listeners: io::Result<Vec<Listener>> = listeners.collect();
+        let listeners = listeners.map_err(StartError::Threads)?;
         let in_flight = lasting.metrics.in_flight().clone();
-        let clones = self.listeners.iter().map(|bound| bound.socket.try_clone());
-        let sockets = clones.collect::<Result<Vec<_>, _>>();
-        let sockets = sockets.map_err(StartError::Threads)?;
         let proxy = http_proxy(&config, EdgeProxy::new(Arc::clone(&site), in_flight));
-        let workers =
-            Workers::start(config.server.threads, &sockets, proxy).map_err(StartError::Threads)?;
+        let metrics = Arc::clone(&lasting.metrics);
+        let workers = Workers::start(config.server.threads, &listeners, rules, proxy, metrics);
+        let workers = workers.map_err(StartError::Threads)?;
         Ok(Running {
             listeners: self.listeners,
+            tls_listeners: self.tls_listeners,
+            certificates,
             admin: self.admin,
             admin_closed,
             lasting,
@@ -213,6 +252,16 @@ impl Running {
         self.listeners.iter().map(Bound::address).collect()
     }
 
+    /// Where clients connect with TLS.
+    pub fn tls_addresses(&self) -> Vec<SocketAddr> {
+        self.tls_listeners.iter().map(Bound::address).collect()
+    }
+
+    /// What they are shown there.
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
     /// Where operators connect.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin.address()
@@ -224,8 +273,8 @@ impl Running {
     ///
     /// When there are no descriptors to be had.
     pub fn sockets(&self) -> io::Result<Vec<Bound>> {
-        let all = self.listeners.iter().chain([&self.admin]);
-        all.map(Bound::try_clone).collect()
+        let clients = self.listeners.iter().chain(&self.tls_listeners);
+        clients.chain([&self.admin]).map(Bound::try_clone).collect()
     }
 
     /// Reads the configuration's file again and puts it into effect, but for listeners, threads and the admin address.
@@ -253,27 +302,36 @@ impl Running {
     /// Readiness turns first. Returns as soon as the last request is done.
     pub fn stop(self) {
         self.ready.store(false, Ordering::SeqCst);
-        self.finish();
+        self.finish(Drain::Quick);
     }
 
-    /// The same, for one whose successor accepts from its sockets already.
+    /// The same, for one whose successor accepts from its sockets already: whoever has a connection may ask once more on it.
     pub fn leave(self) {
         // Whoever asks how the edge is, asks the successor.
         self.admin_closed.send_replace(true);
-        self.finish();
+        self.finish(Drain::Patient);
     }
 
-    fn finish(self) {
+    fn finish(self, drain: Drain) {
         // Whoever connects from now on is refused, or comes to the successor.
-        drop((self.listeners, self.admin));
-        self.workers.stop_accepting();
+        drop((self.listeners, self.tls_listeners, self.admin));
         let grace = self.site.load().config.server.grace;
         let deadline = Instant::now() + grace;
+        let wait = |deadline: Instant, done: &dyn Fn() -> bool| {
+            while !done() && Instant::now() < deadline {
+                std::thread::sleep(SHUTDOWN_STEP);
+            }
+        };
         let in_flight = || self.lasting.metrics.in_flight().get();
-        let done = || !self.workers.accept() && in_flight() == 0;
-        while !done() && Instant::now() < deadline {
-            std::thread::sleep(SHUTDOWN_STEP);
+        let are_gone = || !self.workers.accepts() && self.workers.connections() == 0;
+        if drain == Drain::Patient {
+            self.workers.drain(drain);
+            wait(deadline, &are_gone);
         }
+        self.workers.drain(Drain::Quick);
+        wait(deadline, &|| !self.workers.accepts() && in_flight() == 0);
+        // What was answered last may be on its way still, behind a client that has yet to take it.
+        wait(deadline.min(Instant::now() + FAREWELL), &are_gone);
         let left = in_flight();
         if left > 0 {
             tracing::warn!(
@@ -296,6 +354,8 @@ fn http_proxy(config: &Config, edge: EdgeProxy) -> HttpProxy<EdgeProxy> {
         ..ServerConf::default()
     });
     let mut proxy = HttpProxy::new(edge, server);
+    proxy.h2_options = Some(listen::http2_options());
+    proxy.server_options = Some(listen::server_options());
     proxy.handle_init_modules();
     proxy
 }

@@ -8,7 +8,6 @@ mod access;
 mod attempts;
 mod client;
 pub mod site;
-pub mod workers;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
@@ -27,12 +26,13 @@ use prometheus::IntGauge;
 
 use self::attempts::{Attempts, is_read};
 use self::site::{Site, Verdict};
+use crate::listen;
 use crate::origin::forward::{self, Peer};
 use crate::reply::cache_status::{BatchResult, CacheStatus};
 use crate::reply::error::EdgeError;
 use crate::request::checks::Refusal;
 use crate::request::decline::Bypass;
-use crate::request::framing;
+use crate::request::{Scheme, framing};
 
 /// How long a client's unused connection is kept, in seconds: longer than the idle timeout of the balancers that stand
 /// before it (Traefik 90, nginx 60), so that it is they who close.
@@ -95,7 +95,7 @@ impl ProxyHttp for EdgeProxy {
         RequestContext {
             site: self.site.load_full(),
             started: Instant::now(),
-            peer: Peer::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), &[]),
+            peer: Peer::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Scheme::Http, &[]),
             batch: None,
             bypass: None,
             asked_upstream: None,
@@ -116,6 +116,8 @@ impl ProxyHttp for EdgeProxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        listen::header_came(session);
+        listen::as_http1(session)?;
         // Pingora keeps an idle connection for ever; one that the client wants closed stays so.
         if session.get_keepalive().is_some() {
             session.set_keepalive(Some(KEEP_ALIVE_SECONDS));
@@ -131,7 +133,12 @@ impl ProxyHttp for EdgeProxy {
         session.set_ignore_info_resp(is_old);
         session.set_pipelining_enabled(may_pipeline);
         if let Some(address) = session.client_addr().and_then(|address| address.as_inet()) {
-            ctx.peer = Peer::new(address.ip(), &ctx.site.config.server.trusted_proxies);
+            let scheme = match session.digest().is_some_and(|d| d.ssl_digest.is_some()) {
+                true => Scheme::Https,
+                false => Scheme::Http,
+            };
+            let trusted = &ctx.site.config.server.trusted_proxies;
+            ctx.peer = Peer::new(address.ip(), scheme, trusted);
         }
         let received = session.as_http1().map(|h1| h1.get_headers_raw_bytes());
         framing::check(session.req_header(), &received.unwrap_or_default())

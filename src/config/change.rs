@@ -9,7 +9,7 @@ use std::fmt::{self, Display};
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, Server};
 
 /// A key that has another value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -55,6 +55,20 @@ impl Config {
                 after: Some("another token in the same file".to_owned()),
             });
         }
+        for tls in &self.server.tls {
+            let same = before.server.tls.iter().filter(|before| {
+                (&before.certificate, &before.key) == (&tls.certificate, &tls.key)
+            });
+            if let Some(before) = { same }.next()
+                && before.identity != tls.identity
+            {
+                changes.push(Change {
+                    key: format!("server.tls[{}].certificate", tls.certificate.display()),
+                    before: Some(before.identity.to_string()),
+                    after: Some(tls.identity.to_string()),
+                });
+            }
+        }
         changes
     }
 
@@ -63,6 +77,7 @@ impl Config {
     pub fn keep_what_is_fixed(&mut self, runs: &Self) -> Vec<Change> {
         let wanted = self.clone();
         self.server.listen.clone_from(&runs.server.listen);
+        self.server.keep_tls_listeners(&runs.server);
         self.server.threads = runs.server.threads;
         self.admin.listen = runs.admin.listen;
         wanted.changes_since(self)
@@ -77,6 +92,17 @@ impl Config {
         let mut values = BTreeMap::new();
         add_table(&mut values, "", &table);
         values
+    }
+}
+
+impl Server {
+    /// Leaves the TLS listeners that there are, and no other. One of which nothing is said any more keeps its certificates.
+    fn keep_tls_listeners(&mut self, runs: &Self) {
+        let there = runs.tls_listeners();
+        self.tls.retain(|tls| there.contains(&tls.listen));
+        let said = self.tls_listeners();
+        let unsaid = runs.tls.iter().filter(|tls| !said.contains(&tls.listen));
+        self.tls.extend(unsaid.cloned());
     }
 }
 
@@ -107,7 +133,7 @@ fn subject(table: &Table) -> String {
             let methods: Vec<&str> = methods.iter().filter_map(Value::as_str).collect();
             format!("{} {}", methods.join(","), text("path"))
         }
-        None => text("path").to_owned(),
+        None => format!("{}{}", text("path"), text("certificate")),
     }
 }
 

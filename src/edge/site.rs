@@ -110,6 +110,7 @@ impl Site {
             batch: &endpoint.config,
             vary: keyed,
             peer_is_trusted: peer.is_trusted,
+            scheme: peer.scheme,
         };
         checked.read(request, body, &endpoint, &self.keys)
     }

@@ -1,5 +1,6 @@
 //! Every metric, with its meaning. Labels are closed sets: no path, no user, no id; a batch endpoint has a name.
 
+mod clients;
 mod label;
 mod servers;
 
@@ -15,8 +16,10 @@ use crate::cache::store::Usage;
 use crate::origin::servers::Servers;
 use crate::reply::cache_status::BatchResult;
 use crate::request::decline::Bypass;
+pub use clients::ClientMetrics;
 pub use label::{
-    FetchOutcome, ItemResult, Label, MarkScope, ReloadResult, RequestKind, UpgradeResult,
+    CertificateReload, ConnectionRefusal, FetchOutcome, Handshake, ItemResult, Label, ListenerKind,
+    MarkScope, ReloadResult, RequestKind, UpgradeResult,
 };
 use servers::ServerStates;
 
@@ -102,6 +105,7 @@ const SECONDS: [f64; 15] = [
 /// The metrics of one edge.
 pub struct Metrics {
     registry: Registry,
+    clients: ClientMetrics,
     endpoints: EndpointFamilies,
     batch_requests: CounterPer<BatchResult>,
     batch_items: CounterPer<ItemResult>,
@@ -147,6 +151,7 @@ impl Metrics {
         r.register(Box::new(kinds.clone())).expect(VALID);
         let kind = |kind: RequestKind| kinds.with_label_values(&[kind.name()]);
         Self {
+            clients: ClientMetrics::new(r),
             endpoints: EndpointFamilies::new(r),
             batch_requests: CounterPer::new(
                 r,
@@ -311,6 +316,11 @@ impl Metrics {
     /// Counts an attempt to let a new process take over.
     pub fn upgraded(&self, result: UpgradeResult) {
         self.upgrades.add(result, 1);
+    }
+
+    /// What is counted of connections and certificates.
+    pub fn clients(&self) -> &ClientMetrics {
+        &self.clients
     }
 
     /// Requests being answered now.
