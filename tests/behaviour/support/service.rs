@@ -37,9 +37,9 @@ impl Service {
         let directory = tempfile::tempdir().expect("a directory");
         let config = directory.path().join("edge.toml");
         std::fs::write(&config, settings).expect("a file");
-        // A copy of its own, which a test may replace.
+        // A name of its own, which a test may give to something else.
         let program = program_in(directory.path());
-        std::fs::copy(env!("CARGO_BIN_EXE_vms-edge"), &program).expect("a copy");
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_vms-edge"), &program).expect("a link");
         let mut command = Command::new(program);
         command
             .args(["run", "--config"])
@@ -124,11 +124,14 @@ impl Service {
 
     /// Replaces the program, as a package does: another file under the same name.
     pub(crate) fn install(&self, script: &str) {
-        use std::os::unix::fs::PermissionsExt;
-        let new = self.directory.path().join("new");
-        std::fs::write(&new, script).expect("a file");
-        std::fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).expect("a mode");
-        std::fs::rename(new, program_in(self.directory.path())).expect("a name");
+        // Not written by this process: whatever it starts meanwhile would hold the file open, and what is open for
+        // writing cannot be run.
+        let commands = r#"printf '%s' "$1" > "$2.new" && chmod 755 "$2.new" && mv "$2.new" "$2""#;
+        let installed = std::process::Command::new("sh")
+            .args(["-c", commands, "sh", script])
+            .arg(program_in(self.directory.path()))
+            .status();
+        assert!(installed.expect("a shell").success());
     }
 
     /// Takes the program away.
