@@ -8,6 +8,7 @@ use http::{Method, Request};
 use http_body_util::Full;
 use vms_edge::demo::vms::StandIn;
 
+use crate::support::certificate::SelfSigned;
 use crate::support::edge::TestEdge;
 use crate::support::scrape::Scrape;
 use crate::support::world::{Answer, World, send};
@@ -159,6 +160,7 @@ async fn an_edge_that_shuts_down_is_not_ready_but_healthy_until_its_last_request
         send(admin, request.body(Full::default()).unwrap()).await
     };
     probe("/readyz").await.status(200).body_is("ready\n");
+    assert_eq!(Scrape::of(admin).await.value("vms_edge_ready"), 1.0);
 
     let stopping = edge.stop();
     let turns = async {
@@ -175,6 +177,7 @@ async fn an_edge_that_shuts_down_is_not_ready_but_healthy_until_its_last_request
     probe("/healthz").await.status(200);
     let metrics = Scrape::of(admin).await;
     assert_eq!(metrics.value("vms_edge_requests_in_flight"), 1.0);
+    assert_eq!(metrics.value("vms_edge_ready"), 0.0);
     assert!(!stopping.is_finished());
 
     drop(hold);
@@ -221,7 +224,9 @@ fn assert_documented(markers: &str, there: &BTreeSet<String>) {
 
 #[tokio::test]
 async fn the_readme_names_every_metric_and_no_other() {
-    let world = World::new().await;
+    // Of certificates there is something to tell where there is one.
+    let certificate = SelfSigned::new();
+    let world = World::with(&certificate.listener()).await;
     let scrape = Scrape::of(world.edge.admin).await;
     assert_documented("metrics", &scrape.families.keys().cloned().collect());
 }
@@ -242,7 +247,7 @@ fn the_readme_names_every_key_of_the_configuration_and_no_other() {
         } else if let Some((key, _)) = line.split_once(" = ")
             && key
                 .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         {
             keys.insert(format!("{section}.{key}"));
         }
