@@ -1,5 +1,6 @@
 //! What the behaviour tests are told with.
 
+pub(crate) mod authority;
 pub(crate) mod binary;
 pub(crate) mod certificate;
 pub(crate) mod client;
@@ -12,6 +13,7 @@ pub(crate) mod scrape;
 pub(crate) mod scripted;
 pub(crate) mod service;
 pub(crate) mod tools;
+pub(crate) mod tool;
 pub(crate) mod wire;
 pub(crate) mod world;
 
