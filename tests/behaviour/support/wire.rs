@@ -140,6 +140,13 @@ impl Wire {
         }
     }
 
+    /// Waits until something has come, or the connection has ended.
+    pub(crate) async fn comes(&mut self) {
+        if self.buffer.is_empty() {
+            let _ = self.fill().await;
+        }
+    }
+
     /// Reads to the end of the connection, and tells whether that was an orderly one.
     pub(crate) async fn rest(&mut self) -> (Vec<u8>, bool) {
         let end = async {
