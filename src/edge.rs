@@ -132,7 +132,10 @@ impl ProxyHttp for EdgeProxy {
             session.set_keepalive(Some(KEEP_ALIVE_SECONDS));
         }
         let idle_timeout = ctx.site.config.upstream.idle_timeout;
-        client::keep_to(session, ctx.body_deadline(), idle_timeout)?;
+        // Of a body; later pieces have what is left of the time for all of it.
+        let body_timeout = ctx.site.config.limits.body_timeout;
+        let first_piece = body_timeout.map_or(idle_timeout, |limit| limit.min(idle_timeout));
+        session.set_read_timeout(Some(first_piece));
         session.set_write_timeout(Some(idle_timeout));
         let request = session.req_header();
         // HTTP/1.0 has no interim responses (RFC 9110, 15.2).

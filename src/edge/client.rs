@@ -56,7 +56,7 @@ async fn read_json(session: &mut Session) -> Result<Option<Bytes>> {
     Ok(Some(body.freeze()))
 }
 
-/// Lets the next piece of the body come as late as `deadline`, after a silence of `idle` at the most.
+/// Lets the next piece of a body come as late as `deadline`, after a silence of `idle` at the most.
 ///
 /// # Errors
 ///

@@ -275,6 +275,32 @@ async fn over_http_2_a_body_that_drips_is_answered_408() {
 }
 
 #[tokio::test]
+async fn over_http_2_a_body_that_falls_silent_is_noticed_too() {
+    let authority = Authority::new();
+    let vms = reader().await;
+    let timeouts = "limits.body_timeout = \"300ms\"\nupstream.idle_timeout = \"300ms\"\n";
+    let settings = format!("{timeouts}{}", authority.table("a.example"));
+    let edge = TestEdge::with(&[vms.address.to_string()], &settings);
+    let mut client = authority.h2_client(edge.tls[0], "a.example").await;
+    let batch = http::Request::get("https://vms.local/api/v1/intercom/shows")
+        .header("authorization", "Bearer t")
+        .header("x-client", "ios")
+        .header("x-uuid", "u")
+        .header("accept", "application/json")
+        .header("content-type", "application/json");
+    let upload = http::Request::post("https://vms.local/upload");
+    // The edge waits for the body of the one itself, and for the VMS with the other, which waits for the rest of it.
+    for (request, status) in [(batch, 408), (upload, 504)] {
+        let request = request.body(()).expect("valid");
+        let (answer, mut body) = client.send_request(request, false).expect("it can be sent");
+        body.send_data(bytes::Bytes::from_static(b"{"), false)
+            .expect("it can be sent");
+        let answer = soon("an answer", answer).await.expect("an answer");
+        assert_eq!(answer.status(), status);
+    }
+}
+
+#[tokio::test]
 async fn a_websocket_has_no_deadline_for_a_body() {
     let vms = Scripted::start(|mut connection: Connection| async move {
         connection.head().await.expect("a request");

@@ -11,7 +11,7 @@ use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::scripted::{Connection, Scripted};
 use crate::support::soon;
-use crate::support::tool::{run, said, tool};
+use crate::support::tools::{run, said, tool};
 use crate::support::world::{SHOWS, World};
 
 type Sender = h2::client::SendRequest<Bytes>;
@@ -77,7 +77,7 @@ async fn curl_gets_over_http_2_what_it_gets_over_http_1() {
     let authority = Authority::new();
     let world = World::with(&authority.table("localhost")).await;
     let curl = |version: &str| -> Option<Command> {
-        let mut curl = tool("curl")?;
+        let mut curl = Command::new(tool("curl")?);
         curl.args([
             "--silent",
             "--show-error",
@@ -227,9 +227,10 @@ async fn many_streams_on_few_connections_are_all_answered() {
     let authority = Authority::new();
     let settings = format!("server.threads = 2\n{}", authority.table("a.example"));
     let world = World::with(&settings).await;
-    let Some(mut h2load) = tool("h2load") else {
+    let Some(h2load) = tool("h2load") else {
         return;
     };
+    let mut h2load = Command::new(h2load);
     h2load
         .args(["-n", "1000", "-c", "4", "-m", "50"])
         .args([

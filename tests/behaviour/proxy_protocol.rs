@@ -1,6 +1,7 @@
 //! The PROXY protocol: the client's address, told by a proxy that is believed, and by nobody else.
 
 use std::net::SocketAddr;
+use std::process::Command;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -10,7 +11,7 @@ use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::scrape::Scrape;
 use crate::support::scripted::Scripted;
-use crate::support::tool::{run, said, tool};
+use crate::support::tools::{run, said, tool};
 use crate::support::wire::{Stream, Wire};
 
 const BELIEVED: &str =
@@ -27,7 +28,8 @@ fn binary() -> Vec<u8> {
     let client = "2001:db8::7".parse::<std::net::Ipv6Addr>().expect("valid");
     let edge = "2001:db8::1".parse::<std::net::Ipv6Addr>().expect("valid");
     let addition = b"\x02\x00\x04a.ex";
-    header.extend((36 + addition.len() as u16).to_be_bytes());
+    let length = u16::try_from(36 + addition.len()).expect("it is short");
+    header.extend(length.to_be_bytes());
     header.extend([client.octets(), edge.octets()].concat());
     header.extend([4711_u16.to_be_bytes(), 443_u16.to_be_bytes()].concat());
     header.extend(addition);
@@ -109,9 +111,10 @@ async fn before_a_handshake_it_is_read_too() {
     assert_eq!(request.head.one("x-forwarded-for"), Some("2001:db8::7"));
     assert_eq!(request.head.one("x-forwarded-proto"), Some("https"));
 
-    let Some(mut curl) = tool("curl") else {
+    let Some(curl) = tool("curl") else {
         return;
     };
+    let mut curl = Command::new(curl);
     curl.args([
         "--silent",
         "--show-error",

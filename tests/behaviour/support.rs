@@ -13,7 +13,6 @@ pub(crate) mod scrape;
 pub(crate) mod scripted;
 pub(crate) mod service;
 pub(crate) mod tools;
-pub(crate) mod tool;
 pub(crate) mod wire;
 pub(crate) mod world;
 

@@ -11,7 +11,7 @@ use crate::support::edge::TestEdge;
 use crate::support::scrape::Scrape;
 use crate::support::scripted::Scripted;
 use crate::support::soon;
-use crate::support::tool::{run, said, tool};
+use crate::support::tools::{run, said, tool};
 use crate::support::world::{SHOWS, World, send};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -30,7 +30,7 @@ fn openssl(
     name: &str,
     arguments: &[&str],
 ) -> Option<Command> {
-    let mut openssl = tool("openssl")?;
+    let mut openssl = Command::new(tool("openssl")?);
     openssl
         .args(["s_client", "-connect", &to.to_string(), "-CAfile"])
         .arg(authority.ca())

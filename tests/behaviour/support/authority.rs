@@ -2,18 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, DnValue, IsCa,
     KeyPair,
 };
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::certificate::believing;
 use super::client::Client;
 use super::soon;
 use super::wire::{Stream, Wire};
@@ -109,19 +107,9 @@ impl Authority {
         protocols: &[&str],
     ) -> std::io::Result<TlsStream<TcpStream>> {
         stream.set_nodelay(true).expect("a socket has options");
-        let mut roots = RootCertStore::empty();
-        let certificate = self.issuer.der().clone();
-        roots.add(certificate).expect("an authority");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("ring knows the default versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let protocols = protocols.iter().map(|name| name.as_bytes().to_vec());
-        config.alpn_protocols = protocols.collect();
+        let protocols: Vec<&[u8]> = protocols.iter().map(|name| name.as_bytes()).collect();
+        let connector = believing(self.issuer.der().clone(), &protocols);
         let name = ServerName::try_from(name.to_owned()).expect("a name");
-        let connector = TlsConnector::from(Arc::new(config));
         soon("a handshake", connector.connect(name, stream)).await
     }
 
