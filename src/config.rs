@@ -69,6 +69,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[log]`: what is written, and how.
     pub log: Log,
+    /// `[tracing]`: where spans are sent.
+    pub tracing: Tracing,
 }
 
 /// `[server]`: towards the clients.
@@ -344,6 +346,22 @@ pub struct Limits {
     /// Longest time from a request's header to the last byte of its body, up to 1d; `None`, the file's 0s: no limit.
     /// Default 5m.
     pub body_timeout: Option<Duration>,
+    /// How often clients may ask.
+    pub rates: Rates,
+}
+
+/// How often one token, and one client address, may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
+    /// Requests per second of one token, 0 to 1000000; 0, the default: as many as it likes.
+    pub user_rate: usize,
+    /// Requests of one token at once, 0 to 1000000; 0, the default: as many as in one second. 0 without a `user_rate`.
+    pub user_burst: usize,
+    /// Requests per second of one client address, 0 to 1000000; 0, the default: as many as it likes.
+    pub address_rate: usize,
+    /// Requests of one client address at once, 0 to 1000000; 0, the default: as many as in one second. 0 without an
+    /// `address_rate`.
+    pub address_burst: usize,
 }
 
 /// `[admin]`: the operators' listener, plain HTTP.
@@ -366,6 +384,43 @@ pub struct Log {
     pub format: LogFormat,
     /// Whether each request gets a line. Default true.
     pub access: bool,
+    /// Whether every answer tells its request's id in `X-Request-Id`; errors of the edge's own always do. Default false.
+    pub request_id: bool,
+    /// How long a request may take before a line says where the time went, 0s to 1h; 0s: none does. Default 1s.
+    pub slow: Duration,
+}
+
+/// `[tracing]`: where spans are sent, and of how many requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tracing {
+    /// `None`, the default: no span is made.
+    pub endpoint: Option<Collector>,
+    /// Share of the traces that begin here of which spans are made, 0.0 to 1.0. Default 0.01.
+    pub sample: f64,
+    /// What the edge is called in them: 1 to 128 visible ASCII characters. Default `vms-edge`.
+    pub service_name: String,
+    /// Longest wait until the collector has taken a batch of spans, 10ms to 1m; also the longest that a shutdown waits
+    /// for the last of them. Default 5s.
+    pub timeout: Duration,
+}
+
+/// Where spans are sent: a collector that takes OTLP over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collector {
+    /// Whether to speak TLS to it; its certificate must be valid.
+    pub tls: bool,
+    /// Where it listens.
+    pub server: ServerName,
+    /// What stands before `/v1/traces`: empty, or an absolute path that does not end in a slash.
+    pub path: String,
+}
+
+impl fmt::Display for Collector {
+    /// Its URL.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.server, self.path)
+    }
 }
 
 /// How a log line is written.

@@ -8,12 +8,14 @@
 //! Past this module there are no ids as strings, no empty batch and no second check. Nothing here does I/O.
 
 pub mod checks;
+pub mod correlation;
 pub mod credential;
 pub mod decline;
 pub mod fields;
 pub mod framing;
 pub mod ids;
 pub mod key;
+pub mod trace;
 pub mod write;
 
 use http::{HeaderMap, HeaderName, Method, header};

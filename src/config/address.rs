@@ -6,8 +6,8 @@ use http::HeaderValue;
 use ipnet::IpNet;
 use pingora_core::tls;
 
-use super::ServerName;
 use super::section::Kind;
+use super::{Collector, ServerName};
 
 /// An address to listen on.
 pub(super) const LISTEN: Kind<SocketAddr> = Kind {
@@ -45,6 +45,15 @@ pub(super) const CERTIFICATE_NAME: Kind<String> = Kind {
     },
 };
 
+/// Where spans are sent.
+pub(super) const COLLECTOR: Kind<Collector> = Kind {
+    allowed: r#"the URL of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318 or https://otel.local/otlp, or "" for none"#,
+    parse: collector,
+};
+
+/// Where collectors listen for OTLP over HTTP, if not told otherwise.
+const OTLP_PORT: u16 = 4318;
+
 fn server(text: &str) -> Result<ServerName, String> {
     let (host, port) = text
         .rsplit_once(':')
@@ -53,6 +62,37 @@ fn server(text: &str) -> Result<ServerName, String> {
     Ok(ServerName {
         host: host_name(host)?,
         port: port_number(port)?,
+    })
+}
+
+fn collector(text: &str) -> Result<Collector, String> {
+    let (tls, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+        (Some(rest), _) => (false, rest),
+        (_, Some(rest)) => (true, rest),
+        _ => return Err("does not begin with http:// or https://".to_owned()),
+    };
+    if rest.contains(['?', '#']) {
+        return Err("holds a query or a fragment".to_owned());
+    }
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if authority.contains('@') {
+        return Err("holds a user or a password".to_owned());
+    }
+    if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("has a path with other characters than visible ASCII".to_owned());
+    }
+    let has_port = authority.rfind(':') > authority.rfind(']');
+    let server = match has_port {
+        true => server(authority)?,
+        false => ServerName {
+            host: host_name(authority)?,
+            port: OTLP_PORT,
+        },
+    };
+    Ok(Collector {
+        tls,
+        server,
+        path: path.trim_end_matches('/').to_owned(),
     })
 }
 

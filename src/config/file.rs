@@ -9,7 +9,10 @@ mod invalidate;
 mod limits;
 mod server;
 pub(super) mod tls;
+mod traces;
 mod upstream;
+
+use std::time::Duration;
 
 use toml::de::DeTable;
 use tracing::Level;
@@ -51,6 +54,7 @@ fn config(mut top: Section<'_>) -> Option<Config> {
         .section("admin")
         .and_then(|section| server::admin(section, &listen));
     let log = top.section("log").and_then(log);
+    let tracing = top.section("tracing").and_then(traces::tracing);
     top.finish();
     Some(Config {
         upstream: upstream?,
@@ -61,6 +65,7 @@ fn config(mut top: Section<'_>) -> Option<Config> {
         limits: limits?,
         admin: admin?,
         log: log?,
+        tracing: tracing?,
         server: server?,
     })
 }
@@ -77,11 +82,19 @@ fn log(mut section: Section<'_>) -> Option<Log> {
     let level = section.choice("level", Level::INFO, LEVELS);
     let format = section.choice("format", LogFormat::Text, FORMATS);
     let access = section.flag("access", true);
+    let request_id = section.flag("request_id", false);
+    let slow = section.duration(
+        "slow",
+        Duration::from_secs(1),
+        Duration::ZERO..=Duration::from_secs(3_600),
+    );
     section.finish();
     Some(Log {
         level: level?,
         format: format?,
         access: access?,
+        request_id: request_id?,
+        slow: slow?,
     })
 }
 
@@ -114,10 +127,15 @@ mod tests {
     #[test]
     fn a_log_setting_is_one_of_its_words() {
         assert_eq!(
-            refused("[log]\nlevel = \"verbose\"\nformat = \"xml\"\naccess = \"yes\""),
+            refused(
+                "[log]\nlevel = \"verbose\"\nformat = \"xml\"\naccess = \"yes\"\nrequest_id = 1\nslow = 1"
+            ),
             "edge.toml:2: log.level: \"verbose\" is none of the choices; allowed: trace, debug, info, warn, error\n\
              edge.toml:3: log.format: \"xml\" is none of the choices; allowed: text, json\n\
-             edge.toml:4: log.access: \"yes\" is a string, not a boolean; allowed: true or false, without quotes"
+             edge.toml:4: log.access: \"yes\" is a string, not a boolean; allowed: true or false, without quotes\n\
+             edge.toml:5: log.request_id: 1 is an integer, not a boolean; allowed: true or false, without quotes\n\
+             edge.toml:6: log.slow: 1 is an integer, not a string; \
+             allowed: a whole number and a unit, such as 300ms, 30s, 5m, 1h"
         );
     }
 }

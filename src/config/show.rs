@@ -13,7 +13,7 @@ use toml::Value;
 
 use super::names::{CHECKS, FORMATS, LEVELS, ORDERS, name_of};
 use super::units::{duration_text, size_text};
-use super::{Admin, Batch, Config, Invalidate, Scopes};
+use super::{Admin, Batch, Collector, Config, Invalidate, Scopes, Tracing};
 
 impl Config {
     /// The configuration in effect as TOML, in the file's own spelling and order, secrets masked.
@@ -39,6 +39,9 @@ impl Config {
         page.key("level", quote(name_of(LEVELS, &self.log.level)));
         page.key("format", quote(name_of(FORMATS, &self.log.format)));
         page.key("access", self.log.access);
+        page.key("request_id", self.log.request_id);
+        page.key("slow", quote(duration_text(self.log.slow)));
+        tracing(&mut page, &self.tracing);
         page.text
     }
 }
@@ -79,6 +82,15 @@ fn invalidate(page: &mut Page, rule: &Invalidate, batches: &[Batch]) {
             quote(&known.expect("a rule is about a batch").path),
         );
     }
+}
+
+fn tracing(page: &mut Page, tracing: &Tracing) {
+    let endpoint = tracing.endpoint.as_ref().map(Collector::to_string);
+    page.table("[tracing]");
+    page.key("endpoint", quote(endpoint.unwrap_or_default()));
+    page.key("sample", Value::Float(tracing.sample));
+    page.key("service_name", quote(&tracing.service_name));
+    page.key("timeout", quote(duration_text(tracing.timeout)));
 }
 
 fn admin(page: &mut Page, admin: &Admin) {
@@ -133,7 +145,7 @@ mod tests {
     use proptest::sample::{select, subsequence};
 
     use super::super::tests::accepted;
-    use super::super::{Check, EndpointId, LogFormat, Order, PathPattern, Segment};
+    use super::super::{Check, EndpointId, LogFormat, Order, PathPattern, Segment, ServerName};
     use super::server::tests::any_limits;
     use super::upstream::tests::any_upstream;
     use super::*;
@@ -198,6 +210,10 @@ connections = 0
 address_connections = 0
 header_timeout = "10s"
 body_timeout = "5m"
+user_rate = 0
+user_burst = 0
+address_rate = 0
+address_burst = 0
 
 [admin]
 listen = "127.0.0.1:9090"
@@ -207,6 +223,14 @@ token_file = ""
 level = "info"
 format = "text"
 access = true
+request_id = false
+slow = "1s"
+
+[tracing]
+endpoint = ""
+sample = 0.01
+service_name = "vms-edge"
+timeout = "5s"
 "#
         );
     }
@@ -272,6 +296,25 @@ access = true
         })
     }
 
+    fn any_tracing() -> impl Strategy<Value = Tracing> {
+        let host = "[a-z]{1,8}\\.local|10\\.0\\.0\\.[1-9]|fd00::[1-9]";
+        let endpoint = (any::<bool>(), host, 1..u16::MAX, "(/[a-z%.0-9]{1,8}){0,2}");
+        let endpoint = endpoint.prop_map(|(tls, host, port, path)| Collector {
+            tls,
+            server: ServerName { host, port },
+            path,
+        });
+        let rest = (0.0..=1.0, "[!-~]{1,128}", duration(10, 60_000));
+        (proptest::option::of(endpoint), rest).prop_map(
+            |(endpoint, (sample, service_name, timeout))| Tracing {
+                endpoint,
+                sample,
+                service_name,
+                timeout,
+            },
+        )
+    }
+
     /// Rules, some of which are about `whose` ids.
     fn any_invalidate(whose: EndpointId) -> impl Strategy<Value = Vec<Invalidate>> {
         let methods = subsequence(vec!["POST", "PUT", "PATCH", "DELETE"], 1..=4);
@@ -315,8 +358,8 @@ access = true
             fields in btree_set("x-[a-z0-9]{1,8}", 0..4),
             networks in btree_set(0..=255_u8, 0..3),
             port in 0..8_000_u16,
-            words in any::<(bool, bool, bool)>(),
-            limits in any_limits(),
+            words in any::<(bool, bool, bool, bool)>(),
+            (limits, tracing, slow) in (any_limits(), any_tracing(), duration(0, 3_600_000)),
         ) {
             let mut config = accepted("");
             config.server.threads = threads;
@@ -334,6 +377,10 @@ access = true
             config.headers.check = if words.0 { Check::Enforce } else { Check::Forward };
             config.log.format = if words.1 { LogFormat::Text } else { LogFormat::Json };
             config.log.access = words.2;
+            config.log.request_id = words.3;
+            config.log.slow = slow;
+            config.limits = limits;
+            config.tracing = tracing;
             let shown = config.effective();
             prop_assert_eq!(Config::parse(&shown, "shown").map_err(|error| error.to_string()), Ok(config), "{}", shown);
         }

@@ -90,6 +90,9 @@ fn unfit(name: &HeaderName) -> Option<&'static str> {
             "keep-alive" | "proxy-connection" => {
                 Some("belongs to one connection and is not sent on")
             }
+            "traceparent" | "tracestate" | "x-request-id" => {
+                Some("tells one request from all others, so no two would share anything")
+            }
             _ => None,
         },
     }
@@ -132,6 +135,10 @@ mod tests {
             ("Host", "belongs to the key in any case"),
             ("Connection", "belongs to one connection and is not sent on"),
             ("Keep-Alive", "belongs to one connection and is not sent on"),
+            (
+                "Traceparent",
+                "tells one request from all others, so no two would share anything",
+            ),
             (
                 "Content-Type",
                 "describes the request's body, which is read and keyed by its meaning",

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::Limits;
 use super::super::section::Section;
+use super::super::{Limits, Rates};
 
 const MOST_CONNECTIONS: usize = 1_000_000;
+/// Most requests per second that a limit can allow, and most at once.
+const MOST_REQUESTS: usize = 1_000_000;
+
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -19,13 +22,37 @@ pub(super) fn limits(mut section: Section<'_>) -> Option<Limits> {
     );
     let five_minutes = Duration::from_secs(300);
     let body_timeout = section.duration("body_timeout", five_minutes, Duration::ZERO..=DAY);
+    let user = rate(&mut section, "user_rate", "user_burst");
+    let address = rate(&mut section, "address_rate", "address_burst");
     section.finish();
+    let ((user_rate, user_burst), (address_rate, address_burst)) = (user?, address?);
     Some(Limits {
         connections: connections?,
         address_connections: address_connections?,
         header_timeout: header_timeout?,
         body_timeout: body_timeout.map(|limit| (!limit.is_zero()).then_some(limit))?,
+        rates: Rates {
+            user_rate,
+            user_burst,
+            address_rate,
+            address_burst,
+        },
     })
+}
+
+fn rate(
+    section: &mut Section<'_>,
+    rate: &'static str,
+    burst: &'static str,
+) -> Option<(usize, usize)> {
+    let per_second = section.whole(rate, 0, 0..=MOST_REQUESTS);
+    let at_once = section.whole(burst, 0, 0..=MOST_REQUESTS);
+    let (per_second, at_once) = (per_second?, at_once?);
+    if per_second == 0 && at_once > 0 {
+        let problem = format!("has no effect without limits.{rate}");
+        return section.refuse(burst, problem, format!("0, or a limits.{rate} above 0"));
+    }
+    Some((per_second, at_once))
 }
 
 #[cfg(test)]
@@ -49,5 +76,28 @@ mod tests {
     fn a_body_without_a_limit_is_0s() {
         let limits = accepted("limits.body_timeout = \"0s\"").limits;
         assert_eq!(limits.body_timeout, None);
+    }
+
+    #[test]
+    fn rates_have_limits() {
+        assert_eq!(
+            refused("[limits]\nuser_rate = 1000001\naddress_rate = 0.5"),
+            "edge.toml:2: limits.user_rate: 1000001 is out of range; allowed: a whole number, 0 to 1000000\n\
+             edge.toml:3: limits.address_rate: 0.5 is a float, not an integer; allowed: a whole number, 0 to 1000000"
+        );
+    }
+
+    #[test]
+    fn a_burst_belongs_to_a_rate() {
+        assert_eq!(
+            refused("[limits]\naddress_rate = 5\nuser_burst = 10"),
+            "edge.toml:3: limits.user_burst: has no effect without limits.user_rate; \
+             allowed: 0, or a limits.user_rate above 0"
+        );
+        let rates = accepted("[limits]\naddress_rate = 5\naddress_burst = 10")
+            .limits
+            .rates;
+        assert_eq!((rates.address_rate, rates.address_burst), (5, 10));
+        assert_eq!((rates.user_rate, rates.user_burst), (0, 0));
     }
 }

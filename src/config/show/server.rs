@@ -42,24 +42,46 @@ pub(super) fn limits(page: &mut Page, limits: &Limits) {
         "body_timeout",
         quote(duration_text(limits.body_timeout.unwrap_or_default())),
     );
+    let rates = &limits.rates;
+    page.key("user_rate", rates.user_rate);
+    page.key("user_burst", rates.user_burst);
+    page.key("address_rate", rates.address_rate);
+    page.key("address_burst", rates.address_burst);
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use proptest::prelude::*;
 
+    use super::super::super::Rates;
     use super::super::tests::duration;
     use super::*;
+
+    fn any_rates() -> impl Strategy<Value = Rates> {
+        let rate = || (1..=1_000_000_usize, 0..=1_000_000_usize);
+        let rates = (proptest::option::of(rate()), proptest::option::of(rate()));
+        rates.prop_map(|(user, address)| {
+            let (user_rate, user_burst) = user.unwrap_or_default();
+            let (address_rate, address_burst) = address.unwrap_or_default();
+            Rates {
+                user_rate,
+                user_burst,
+                address_rate,
+                address_burst,
+            }
+        })
+    }
 
     pub(in crate::config::show) fn any_limits() -> impl Strategy<Value = Limits> {
         let counts = (0..=1_000_000_usize, 0..=1_000_000_usize);
         let times = (duration(100, 3_600_000), duration(0, 86_400_000));
-        (counts, times).prop_map(
-            |((connections, address_connections), (header, body))| Limits {
+        (counts, times, any_rates()).prop_map(
+            |((connections, address_connections), (header, body), rates)| Limits {
                 connections,
                 address_connections,
                 header_timeout: header,
                 body_timeout: (!body.is_zero()).then_some(body),
+                rates,
             },
         )
     }
