@@ -19,6 +19,7 @@ mod model;
 mod plan;
 mod respond;
 mod together;
+pub mod waits;
 
 use std::ops::Deref;
 use std::pin::pin;
@@ -38,12 +39,15 @@ use crate::ops::metrics::{EndpointCounters, ItemResult, Metrics};
 use crate::origin::collapse::Lead;
 use crate::origin::fetch::FetchError;
 use crate::origin::forward::Peer;
+use crate::origin::waited::waited;
 use crate::reply::cache_status::{BatchResult, CacheStatus};
 use crate::reply::order::{Order, Sequence};
 use crate::request::BatchRequest;
+use crate::request::correlation::Correlation;
 use crate::request::decline::Bypass;
 use fill::{Filled, Filler, Landed, Question};
 use plan::{Plan, View, Whole};
+use waits::Waits;
 
 /// How often a batch is planned together with others before it asks for itself alone.
 ///
@@ -78,6 +82,8 @@ pub struct Asked<'a> {
     pub body: Bytes,
     /// Where it came from.
     pub peer: Peer,
+    /// What tells it from all others.
+    pub correlation: &'a Correlation,
 }
 
 /// What becomes of a batch.
@@ -128,8 +134,13 @@ impl BatchEndpoint {
         self.vary.load_full()
     }
 
-    /// Answers a batch.
-    pub async fn answer(self: &Arc<Self>, filler: &Arc<Filler>, asked: Asked<'_>) -> Outcome {
+    /// Answers a batch, and notes what it waited for.
+    pub async fn answer(
+        self: &Arc<Self>,
+        filler: &Arc<Filler>,
+        asked: Asked<'_>,
+        waits: &mut Waits,
+    ) -> Outcome {
         let view = self.look(filler, &asked.batch);
         if let Some(sequence) = view.answers().filter(|_| view.sorted.stale.is_empty()) {
             self.count(filler, &view, &asked.batch);
@@ -144,16 +155,16 @@ impl BatchEndpoint {
                     }
                     return hit(&view, &asked.batch, sequence);
                 }
-                Plan::Whole(whole) => return self.whole(filler, &asked, whole).await,
+                Plan::Whole(whole) => return self.whole(filler, &asked, whole, waits).await,
                 Plan::Together(parts) => {
-                    if let Some(outcome) = self.together(filler, &asked, parts).await {
+                    if let Some(outcome) = self.together(filler, &asked, parts, waits).await {
                         return outcome;
                     }
                 }
             }
         }
         let whole = self.plan_alone(filler, &asked.batch);
-        self.whole(filler, &asked, whole).await
+        self.whole(filler, &asked, whole, waits).await
     }
 
     /// Fetches stale items, for whoever asks next.
@@ -170,15 +181,22 @@ impl BatchEndpoint {
         filler: &Arc<Filler>,
         asked: &Asked<'_>,
         Whole { shelf, lead }: Whole,
+        waits: &mut Waits,
     ) -> Outcome {
         let waiting = lead.wait();
-        filler.take_off(self, Question::whole(asked), lead);
+        let question = Question::whole(asked);
+        let told = question.told();
+        filler.take_off(self, question, lead);
         let at_hand = shelf.as_deref().map(Deref::deref);
         let landed = self.in_time(filler, &asked.batch, at_hand, waiting.landed());
-        let landed = match landed.await {
-            Ok(landed) => landed,
-            Err(stale) => return stale,
+        let landed = match waited(landed).await {
+            (Ok(landed), _) => landed,
+            (Err(stale), in_vain) => {
+                waits.vain += in_vain;
+                return stale;
+            }
         };
+        waits.own.push(told);
         let landed = landed.unwrap_or_else(|| Err(Arc::new(FetchError::Panicked)));
         if fill::has_failed(&landed)
             && let Some(stale) =

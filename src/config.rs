@@ -351,7 +351,7 @@ pub struct Limits {
 }
 
 /// How often one token, and one client address, may ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
     /// Requests per second of one token, 0 to 1000000; 0, the default: as many as it likes.
     pub user_rate: usize,

@@ -7,7 +7,9 @@
 mod access;
 mod attempts;
 mod client;
+pub mod rate;
 pub mod site;
+mod slow;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
@@ -26,12 +28,17 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use prometheus::IntGauge;
 
 use self::attempts::{Attempts, is_read};
+use self::rate::Limited;
 use self::site::{Site, Verdict};
+use self::slow::Times;
+use crate::batch::BatchEndpoint;
 use crate::listen;
 use crate::origin::forward::{self, Peer};
+use crate::origin::waited::waited;
 use crate::reply::cache_status::{BatchResult, CacheStatus};
 use crate::reply::error::EdgeError;
 use crate::request::checks::Refusal;
+use crate::request::correlation::{Correlation, RequestId, X_REQUEST_ID};
 use crate::request::decline::Bypass;
 use crate::request::{Scheme, framing};
 
@@ -51,6 +58,8 @@ pub struct RequestContext {
     site: Arc<Site>,
     started: Instant,
     peer: Peer,
+    correlation: Correlation,
+    limited: Option<Limited>,
     /// What became of a request on a batch path; `None` on any other.
     batch: Option<BatchResult>,
     bypass: Option<Bypass>,
@@ -58,6 +67,7 @@ pub struct RequestContext {
     asked_upstream: Option<Instant>,
     upstream: Option<Duration>,
     attempts: Attempts,
+    times: Times,
     /// Whether the VMS was connected to, so that it may have the request.
     sent: bool,
     /// Whether its final header came.
@@ -89,10 +99,39 @@ impl Drop for InFlight {
     }
 }
 
+impl RequestContext {
+    /// Tells the client the request's id, where operators want that; one of the VMS's own stays.
+    fn tell_id(&self, answer: &mut ResponseHeader) -> Result<()> {
+        if self.site.config.log.request_id && !answer.headers.contains_key(X_REQUEST_ID) {
+            answer.insert_header(X_REQUEST_ID, self.correlation.id.to_value())?;
+        }
+        Ok(())
+    }
+}
+
 impl EdgeProxy {
     /// The proxy of whatever `site` holds when a request begins; `in_flight` counts requests.
     pub fn new(site: Arc<ArcSwap<Site>>, in_flight: IntGauge) -> Self {
         Self { site, in_flight }
+    }
+
+    /// Answers a request that comes too soon; the connection is kept.
+    async fn limited(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+        endpoint: Option<&Arc<BatchEndpoint>>,
+        limited: Limited,
+    ) -> Result<()> {
+        let metrics = &ctx.site.filler.metrics;
+        metrics.rate_limited(limited.by);
+        if let Some(endpoint) = endpoint {
+            metrics.batch(&endpoint.counters, BatchResult::Rejected);
+            ctx.batch = Some(BatchResult::Rejected);
+        }
+        ctx.limited = Some(limited);
+        client::drain_small_body(session);
+        client::write_error(session, &limited.into(), &ctx.correlation.id).await
     }
 }
 
@@ -105,11 +144,14 @@ impl ProxyHttp for EdgeProxy {
             site: self.site.load_full(),
             started: Instant::now(),
             peer: Peer::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Scheme::Http, &[]),
+            correlation: Correlation::drawn(),
+            limited: None,
             batch: None,
             bypass: None,
             asked_upstream: None,
             upstream: None,
             attempts: Attempts::default(),
+            times: Times::default(),
             sent: false,
             answered: false,
             _in_flight: InFlight::new(&self.in_flight),
@@ -152,6 +194,11 @@ impl ProxyHttp for EdgeProxy {
             let trusted = &ctx.site.config.server.trusted_proxies;
             ctx.peer = Peer::new(address.ip(), scheme, trusted);
         }
+        if ctx.peer.is_trusted
+            && let Some(id) = RequestId::given(&session.req_header().headers)
+        {
+            ctx.correlation.id = id;
+        }
         let received = session.as_http1().map(|h1| h1.get_headers_raw_bytes());
         framing::check(session.req_header(), &received.unwrap_or_default())
             .map_err(|fault| Error::explain(ErrorType::InvalidHTTPHeader, fault).into_down())
@@ -163,14 +210,19 @@ impl ProxyHttp for EdgeProxy {
         ctx: &mut RequestContext,
     ) -> Result<bool> {
         let site = Arc::clone(&ctx.site);
-        let Some(endpoint) = site.endpoint(session.req_header()) else {
+        let endpoint = site.endpoint(session.req_header());
+        if let Err(limited) = site.admit(session.req_header(), ctx.peer) {
+            self.limited(session, ctx, endpoint, limited).await?;
+            return Ok(true);
+        }
+        let Some(endpoint) = endpoint else {
             return Ok(false);
         };
         let metrics = &site.filler.metrics;
-        match site
-            .judge(session, endpoint, ctx.peer, ctx.body_deadline())
-            .await?
-        {
+        let deadline = ctx.body_deadline();
+        let (correlation, times) = (&ctx.correlation, &mut ctx.times);
+        let verdict = site.judge(session, endpoint, ctx.peer, correlation, times, deadline);
+        match verdict.await? {
             Verdict::PassThrough(reason) => {
                 metrics.bypass(&endpoint.counters, reason);
                 ctx.batch = Some(BatchResult::Bypass);
@@ -182,19 +234,23 @@ impl ProxyHttp for EdgeProxy {
                 ctx.batch = Some(BatchResult::Rejected);
                 let too_large = refusal == Refusal::BodyTooLarge;
                 let error = EdgeError::Refused(refusal);
+                let id = &ctx.correlation.id;
                 if too_large {
-                    client::write_last_error(session, &error).await?;
+                    client::write_last_error(session, &error, id).await?;
                 } else {
                     client::drain_small_body(session);
-                    client::write_error(session, &error).await?;
+                    client::write_error(session, &error, id).await?;
                 }
                 Ok(true)
             }
-            Verdict::Reply(reply) => {
+            Verdict::Reply(mut reply) => {
                 metrics.batch(&endpoint.counters, reply.result);
                 ctx.batch = Some(reply.result);
                 ctx.upstream = reply.upstream;
-                client::write(session, reply.header, reply.body).await?;
+                ctx.tell_id(&mut reply.header)?;
+                let written = waited(client::write(session, reply.header, reply.body)).await;
+                ctx.times.write = written.1;
+                written.0?;
                 Ok(true)
             }
         }
@@ -248,7 +304,21 @@ impl ProxyHttp for EdgeProxy {
         request: &mut RequestHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        forward::describe_hop(request, ctx.peer, ctx.site.filler.host.as_ref())
+        forward::describe_hop(request, ctx.peer, ctx.site.filler.host.as_ref())?;
+        ctx.correlation.stamp(request)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        if end_of_stream {
+            ctx.times.body_came();
+        }
+        Ok(())
     }
 
     async fn response_filter(
@@ -281,11 +351,13 @@ impl ProxyHttp for EdgeProxy {
                 session.set_keepalive(None);
             }
         }
-        ctx.upstream = ctx.asked_upstream.map(|asked| asked.elapsed());
+        let now = Instant::now();
+        ctx.upstream = ctx.asked_upstream.map(|asked| now - asked);
+        ctx.times.header_came(now);
         if let Some(reason) = ctx.bypass {
             response.append_header("Cache-Status", CacheStatus::Bypass(reason).to_field())?;
         }
-        Ok(())
+        ctx.tell_id(response)
     }
 
     fn fail_to_connect(
@@ -319,7 +391,7 @@ impl ProxyHttp for EdgeProxy {
         &self,
         session: &mut Session,
         error: &Error,
-        _ctx: &mut RequestContext,
+        ctx: &mut RequestContext,
     ) -> FailToProxy {
         let answer = edge_error(error);
         let begun = session
@@ -328,7 +400,7 @@ impl ProxyHttp for EdgeProxy {
         let error_code = match answer {
             Some(answer) if !begun => {
                 // The client may be gone; the access line tells.
-                let _ = client::write_last_error(session, &answer).await;
+                let _ = client::write_last_error(session, &answer, &ctx.correlation.id).await;
                 answer.status()
             }
             _ => 0,

@@ -13,3 +13,4 @@ pub mod resolve;
 pub mod server;
 pub mod servers;
 pub mod trust;
+pub mod waited;

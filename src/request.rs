@@ -186,7 +186,7 @@ pub fn query(request: &RequestHeader) -> &[u8] {
 ///
 /// Laravel takes the last of several fields, cuts at a comma and ignores a lower-case scheme: only the form on which
 /// every reader agrees may stand for a user.
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+pub fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut fields = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(field), None) = (fields.next(), fields.next()) else {
         return None;

@@ -15,6 +15,7 @@ use crate::cache::freshness::Windows;
 use crate::cache::marks::Marks;
 use crate::cache::store::Store;
 use crate::config::{Config, HealthCheck};
+use crate::edge::rate::RateLimits;
 use crate::edge::site::Site;
 use crate::ops::metrics::Metrics;
 use crate::origin::checker::{self, Checker};
@@ -102,7 +103,9 @@ impl Lasting {
         };
         let keys = Arc::clone(&self.keys);
         let invalidator = Invalidator::new(Arc::clone(&filler), keys, &config);
+        let limits_before = before.map(|site| &site.limits);
         Ok(Site {
+            limits: RateLimits::new(&config.limits.rates, &self.clock, limits_before),
             endpoints: config.batches.iter().map(endpoint).collect(),
             filler,
             servers,

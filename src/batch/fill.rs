@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Version, header};
 use pingora_http::RequestHeader;
 
+use super::waits::Told;
 use super::{Asked, BatchEndpoint};
 use crate::cache::clock::Clock;
 use crate::cache::freshness::{Jitter, Usability};
@@ -22,9 +23,10 @@ use crate::config;
 use crate::ops::metrics::{FetchOutcome, Metrics};
 use crate::origin::answer::{self, Unfit};
 use crate::origin::collapse::{Flights, Lead};
-use crate::origin::fetch::{Answer, FetchError, Origin};
+use crate::origin::fetch::{Answer, Course, FetchError, Origin};
 use crate::origin::forward::{self, Peer};
 use crate::reply::order::Lesson;
+use crate::request::correlation::Correlation;
 use crate::request::key::{Key, UserId};
 
 /// What every fill works with.
@@ -68,6 +70,8 @@ pub struct Question {
     request: RequestHeader,
     body: Bytes,
     peer: Peer,
+    correlation: Correlation,
+    told: Told,
 }
 
 /// What came of a fill.
@@ -90,6 +94,8 @@ impl Question {
             request: asked.request.clone(),
             body: asked.body.clone(),
             peer: asked.peer,
+            correlation: asked.correlation.child(),
+            told: Told::default(),
         }
     }
 
@@ -109,12 +115,18 @@ impl Question {
         Some(question)
     }
 
+    /// Where it will be told how the fetch went.
+    pub(super) fn told(&self) -> Told {
+        Arc::clone(&self.told)
+    }
+
     /// The header as it is sent: end-to-end fields, the hop described, identity coding.
     fn into_request(mut self, filler: &Filler) -> pingora_core::Result<(RequestHeader, Bytes)> {
         let request = &mut self.request;
         request.set_version(Version::HTTP_11);
         forward::drop_hop_by_hop(request);
         forward::describe_hop(request, self.peer, filler.host.as_ref())?;
+        self.correlation.stamp(request)?;
         request.insert_header("Accept-Encoding", "identity")?;
         request.remove_header(&header::CONTENT_LENGTH);
         if !self.body.is_empty() {
@@ -179,7 +191,11 @@ impl Filler {
         (self.detach)(Box::pin(async move {
             let key = question.key;
             let _mourner = Mourner(&filler.metrics);
-            let filled = filler.fill(&endpoint, question, &lead).await;
+            let mut course = Course::default();
+            let told = question.told();
+            let filled = filler.fill(&endpoint, question, &lead, &mut course).await;
+            // Before anybody hears of the end. There is nobody else who tells.
+            let _ = told.set(course);
             filler.rest_after(&key, &filled);
             if planted!(FailsSilently) && filled.is_err() {
                 return std::mem::forget(lead);
@@ -209,14 +225,21 @@ impl Filler {
         endpoint: &BatchEndpoint,
         question: Question,
         lead: &Lead<Landed>,
+        course: &mut Course,
     ) -> Result<Filled, FetchError> {
         let ids = lead.ids();
         let (key, user) = (question.key, question.user);
+        let correlation = question.correlation.clone();
+        let request_id = &correlation.id;
         let keyed = Arc::clone(&question.keyed);
         let (request, body) = question.into_request(self).map_err(FetchError::Broken)?;
         let started = Instant::now();
-        let answered = self.origin.fetch(&request, &body).await;
+        let answered = self.origin.fetch(&request, &body, course).await;
         let took = started.elapsed();
+        course.took = took;
+        if !matches!(answered, Err(FetchError::Open)) {
+            self.metrics.queued(course.queued);
+        }
         let was_sent = !matches!(answered, Err(FetchError::Open | FetchError::Busy(_)));
         if was_sent {
             self.metrics.fetch(&endpoint.counters, ids.len(), took);
@@ -227,8 +250,10 @@ impl Filler {
                 self.metrics.fetch_outcome(FetchOutcome::of_error(&error));
                 match error {
                     // There is a line of the breaker's already.
-                    FetchError::Open => tracing::debug!(%error, ids = ids.len(), "not fetched"),
-                    _ => tracing::warn!(%error, ids = ids.len(), "fetch failed"),
+                    FetchError::Open => {
+                        tracing::debug!(%error, ids = ids.len(), %request_id, "not fetched")
+                    }
+                    _ => tracing::warn!(%error, ids = ids.len(), %request_id, "fetch failed"),
                 }
                 return Err(error);
             }
@@ -256,7 +281,10 @@ impl Filler {
             // The token is not, or no longer, good for what is stored under it.
             Err(Unfit::Status(401 | 403)) => self.end_user(user),
             Err(Unfit::Status(_)) => {}
-            Err(unfit) => tracing::warn!(%unfit, path = endpoint.config.path, "answer not stored"),
+            Err(unfit) => {
+                let path = &endpoint.config.path;
+                tracing::warn!(%unfit, path, %request_id, "answer not stored");
+            }
         }
         Ok(Filled { answer, fill, took })
     }

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use super::fill::{Filled, Filler, Landed, Question, has_failed};
 use super::plan::Parts;
+use super::waits::Waits;
 use super::{Asked, BatchEndpoint, Outcome, answered, respond};
 use crate::cache::shelf::Shelf;
 use crate::cache::store::Stored;
 use crate::cache::{Need, Sorted, sort_out};
 use crate::origin::answer::Unfit;
 use crate::origin::fetch::FetchError;
+use crate::origin::waited::waited;
 use crate::reply::cache_status::CacheStatus;
 use crate::request::decline::Bypass;
 
@@ -71,6 +73,7 @@ impl BatchEndpoint {
         filler: &Arc<Filler>,
         asked: &Asked<'_>,
         parts: Parts,
+        told: &mut Waits,
     ) -> Option<Outcome> {
         if let Some(lead) = parts.refresh {
             self.refresh(filler, asked, lead);
@@ -80,6 +83,8 @@ impl BatchEndpoint {
             miss: parts.awaited,
             collapsed: parts.awaited > 0,
         };
+        let mut own_told = None;
+        let mut others = Duration::ZERO;
         let mut waits: Vec<_> = parts.waits.into_iter().map(|wait| (wait, false)).collect();
         if let Some(lead) = parts.own {
             let Some(question) = Question::part(asked, lead.ids(), &self.config) else {
@@ -87,6 +92,7 @@ impl BatchEndpoint {
             };
             counts.miss += lead.ids().len();
             waits.insert(0, (lead.wait(), true));
+            own_told = Some(question.told());
             filler.take_off(self, question, lead);
         }
         counts.hit = asked.batch.ids.len() - counts.miss;
@@ -95,16 +101,25 @@ impl BatchEndpoint {
         let landings = async {
             let mut landings = Vec::with_capacity(waits.len());
             for (wait, is_own) in waits {
-                let part = part(wait.landed().await, is_own);
+                let (landed, time) = waited(wait.landed()).await;
+                if !is_own {
+                    others += time;
+                }
+                let part = part(landed, is_own);
                 landings.push(Landing { part, is_own });
             }
             landings
         };
         let landings = self.in_time(filler, &asked.batch, at_hand, landings);
-        let landings = match landings.await {
-            Ok(landings) => landings,
-            Err(stale) => return Some(stale),
+        let landings = match waited(landings).await {
+            (Ok(landings), _) => landings,
+            (Err(stale), in_vain) => {
+                told.vain += in_vain;
+                return Some(stale);
+            }
         };
+        told.own.extend(own_told);
+        told.others += others;
         self.put_together(filler, asked, parts.shelf, &landings, counts)
     }
 

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use pingora_core::Error;
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::RequestContext;
+use super::rate::Limited;
+use super::{RequestContext, slow};
 use crate::ops::log::ACCESS;
-use crate::ops::metrics::{RequestKind, StatusClass};
+use crate::ops::metrics::{Label, RequestKind, StatusClass};
 use crate::reply::cache_status::BatchResult;
 use crate::request;
 use crate::request::decline::Bypass;
@@ -34,30 +36,48 @@ pub(super) fn record(session: &Session, error: Option<&Error>, ctx: &RequestCont
     ctx.site.filler.metrics.request(kind, class, took);
     if let Some(error) = error {
         let server = ctx.attempts.server().map(|server| server.to_string());
-        tracing::warn!(kind = ?error.etype(), source = ?error.esource(), server, "request failed");
+        tracing::warn!(
+            kind = ?error.etype(),
+            source = ?error.esource(),
+            server,
+            request_id = %ctx.correlation.id,
+            "request failed"
+        );
     }
+    slow::tell(session, ctx, took);
     if !ctx.site.config.log.access || !tracing::enabled!(target: ACCESS, tracing::Level::INFO) {
         return;
     }
     let header = session.req_header();
-    let method = header.method.as_str();
-    let path = visible(own_path(request::path(header)));
     let status = status.map_or(0, |status| status.as_u16());
     tracing::info!(
         target: ACCESS,
-        method = &method[..method.len().min(MAX_METHOD_BYTES)],
-        path = &*path,
+        method = shown_method(header),
+        path = &*shown_path(header),
         status,
         bytes = session.body_bytes_sent(),
         time_us = microseconds(took),
         cache = ctx.batch.map(BatchResult::name),
         bypass = ctx.bypass.map(Bypass::name),
+        limited = ctx.limited.map(|limited: Limited| limited.by.name()),
         upstream_us = ctx.upstream.map(microseconds),
+        request_id = %ctx.correlation.id,
         "request"
     );
 }
 
-fn microseconds(time: Duration) -> u64 {
+/// The beginning of a request's method.
+pub(super) fn shown_method(header: &RequestHeader) -> &str {
+    let method = header.method.as_str();
+    &method[..method.len().min(MAX_METHOD_BYTES)]
+}
+
+/// The beginning of a request's path.
+pub(super) fn shown_path(header: &RequestHeader) -> Cow<'_, str> {
+    visible(own_path(request::path(header)))
+}
+
+pub(super) fn microseconds(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -9,6 +9,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::reply::error::EdgeError;
+use crate::request::correlation::{RequestId, X_REQUEST_ID};
 use crate::request::{Body, Checked, MAX_BODY_BYTES, framing};
 
 /// Longest wait for the rest of a request that was answered before its body was read.
@@ -95,15 +96,26 @@ pub(super) async fn write(
     Ok(())
 }
 
-pub(super) async fn write_error(session: &mut Session, error: &EdgeError) -> Result<()> {
+/// Answers with an error of the edge's own, which always tells the request's id: whoever it puzzles may ask an operator.
+pub(super) async fn write_error(
+    session: &mut Session,
+    error: &EdgeError,
+    id: &RequestId,
+) -> Result<()> {
     let body = error.body();
-    write(session, error.header(body.len()), body).await
+    let mut header = error.header(body.len());
+    header.insert_header(X_REQUEST_ID, id.to_value())?;
+    write(session, header, body).await
 }
 
 /// Answers with an error and closes the connection, once the client had the time to read why.
-pub(super) async fn write_last_error(session: &mut Session, error: &EdgeError) -> Result<()> {
+pub(super) async fn write_last_error(
+    session: &mut Session,
+    error: &EdgeError,
+    id: &RequestId,
+) -> Result<()> {
     session.set_keepalive(None);
-    write_error(session, error).await?;
+    write_error(session, error, id).await?;
     session.set_total_drain_timeout(Some(LINGER));
     // A client that sends on regardless is cut off.
     let _ = session.drain_request_body().await;

@@ -10,6 +10,8 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::client;
+use super::rate::{Limited, RateLimits};
+use super::slow::Times;
 use crate::batch::fill::Filler;
 use crate::batch::invalidate::Invalidator;
 use crate::batch::{Asked, BatchEndpoint, Outcome, Reply};
@@ -17,7 +19,9 @@ use crate::config::Config;
 use crate::origin::fetch::Queue;
 use crate::origin::forward::Peer;
 use crate::origin::servers::Servers;
+use crate::origin::waited::waited;
 use crate::request::checks::Refusal;
+use crate::request::correlation::Correlation;
 use crate::request::decline::Bypass;
 use crate::request::key::KeyMaker;
 use crate::request::{self, BatchRequest, Checked, Declined, Endpoint};
@@ -36,6 +40,8 @@ pub struct Site {
     pub queue: Arc<Queue>,
     /// Its rules for what passes through.
     pub invalidator: Arc<Invalidator>,
+    /// How often clients may ask.
+    pub limits: Arc<RateLimits>,
     /// The secret of the process, whatever the configuration is.
     pub keys: Arc<KeyMaker>,
 }
@@ -67,6 +73,12 @@ impl Site {
         }
     }
 
+    /// Whether a request does not come too soon.
+    pub(super) fn admit(&self, request: &RequestHeader, peer: Peer) -> Result<(), Limited> {
+        let trusted = &self.config.server.trusted_proxies;
+        self.limits.admit(request, &self.keys, peer, trusted)
+    }
+
     /// Decides about a request on the path of `endpoint`, and answers it if it is a batch. Its body must have come by
     /// `body_deadline`.
     pub(super) async fn judge(
@@ -74,6 +86,8 @@ impl Site {
         session: &mut Session,
         endpoint: &Arc<BatchEndpoint>,
         peer: Peer,
+        correlation: &Correlation,
+        times: &mut Times,
         body_deadline: Option<Instant>,
     ) -> Result<Verdict> {
         let checked = match request::examine(session.req_header(), &self.config.headers) {
@@ -81,7 +95,9 @@ impl Site {
             Err(Declined::Refused(refusal)) => return Ok(Verdict::Refuse(refusal)),
             Err(Declined::Bypass(reason)) => return Ok(Verdict::PassThrough(reason)),
         };
-        let Some(body) = client::read_body(session, &checked, body_deadline).await? else {
+        let (body, time) = waited(client::read_body(session, &checked, body_deadline)).await;
+        times.body = time;
+        let Some(body) = body? else {
             return Ok(Verdict::Refuse(Refusal::BodyTooLarge));
         };
         let keyed = endpoint.vary();
@@ -96,8 +112,10 @@ impl Site {
             request: session.req_header(),
             body,
             peer,
+            correlation,
         };
-        Ok(match endpoint.answer(&self.filler, asked).await {
+        let waits = &mut times.waits;
+        Ok(match endpoint.answer(&self.filler, asked, waits).await {
             Outcome::Reply(reply) => Verdict::Reply(reply),
             Outcome::PassThrough(reason) => Verdict::PassThrough(reason),
         })

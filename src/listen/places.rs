@@ -96,6 +96,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::Rates;
 
     fn limits(connections: usize, address_connections: usize) -> Limits {
         Limits {
@@ -103,6 +104,7 @@ mod tests {
             address_connections,
             header_timeout: Duration::from_secs(10),
             body_timeout: None,
+            rates: Rates::default(),
         }
     }
 

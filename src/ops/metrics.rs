@@ -30,8 +30,8 @@ use crate::reply::cache_status::BatchResult;
 use crate::request::decline::Bypass;
 pub use clients::ClientMetrics;
 pub use label::{
-    CertificateReload, ConnectionRefusal, FetchOutcome, Handshake, ItemResult, Label, ListenerKind,
-    MarkScope, ReloadResult, RequestKind, StatusClass, UpgradeResult,
+    CertificateReload, ConnectionRefusal, FetchOutcome, Handshake, ItemResult, Label, LimitedBy,
+    ListenerKind, MarkScope, ReloadResult, RequestKind, SpanResult, StatusClass, UpgradeResult,
 };
 use process::Process;
 use watched::Watched;
@@ -123,11 +123,14 @@ pub struct Metrics {
     fetch_ids: IntCounter,
     collapsed_ids: IntCounter,
     fetch_seconds: Histogram,
+    fetch_queue_seconds: Histogram,
     bypasses: CounterPer<Bypass>,
     marks: CounterPer<MarkScope>,
     request_seconds: [Histogram; 2],
     responses: [CounterPer<StatusClass>; 2],
     requests_in_flight: IntGauge,
+    rate_limited: CounterPer<LimitedBy>,
+    spans: CounterPer<SpanResult>,
     order_contradictions: IntCounter,
     reloads: CounterPer<ReloadResult>,
     last_reload_success: IntGauge,
@@ -194,6 +197,11 @@ impl Metrics {
                 "vms_edge_fetch_seconds",
                 "Time of a fetch, from waiting for a turn to its last byte.",
             ),
+            fetch_queue_seconds: seconds(
+                r,
+                "vms_edge_fetch_queue_seconds",
+                "Time that a fetch waited for its turn.",
+            ),
             bypasses: CounterPer::new(
                 r,
                 "vms_edge_bypass_total",
@@ -210,6 +218,16 @@ impl Metrics {
                 r,
                 "vms_edge_requests_in_flight",
                 "Requests being answered now.",
+            ),
+            rate_limited: CounterPer::new(
+                r,
+                "vms_edge_rate_limited_total",
+                "Requests that were answered 429, by the limit that they were over.",
+            ),
+            spans: CounterPer::new(
+                r,
+                "vms_edge_spans_total",
+                "Spans made, by whether the collector has taken them.",
             ),
             order_contradictions: counter(
                 r,
@@ -277,6 +295,11 @@ impl Metrics {
         self.fetch_seconds.observe(took.as_secs_f64());
     }
 
+    /// Counts a fetch's wait for its turn.
+    pub fn queued(&self, time: Duration) {
+        self.fetch_queue_seconds.observe(time.as_secs_f64());
+    }
+
     /// Counts ids that another batch's fetch brings.
     pub fn collapsed(&self, ids: usize) {
         self.collapsed_ids.inc_by(ids as u64);
@@ -285,6 +308,16 @@ impl Metrics {
     /// Counts what came of a fetch.
     pub fn fetch_outcome(&self, outcome: FetchOutcome) {
         self.fetches.add(outcome, 1);
+    }
+
+    /// Counts a request over a rate limit.
+    pub fn rate_limited(&self, by: LimitedBy) {
+        self.rate_limited.add(by, 1);
+    }
+
+    /// Counts what became of spans.
+    pub fn spans(&self, result: SpanResult, count: usize) {
+        self.spans.add(result, count as u64);
     }
 
     /// Counts an answer in an unexpected order.

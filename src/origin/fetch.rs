@@ -23,6 +23,7 @@ use super::exchange::{self, NoBody, Unquoted};
 pub use super::queue::{Occupancy, Queue};
 use super::server::Turn;
 use super::servers::{Servers, Tried};
+use super::waited::waited;
 use crate::cache::clock::{Clock, Time};
 use crate::config;
 
@@ -69,15 +70,33 @@ pub enum FetchError {
     Panicked,
 }
 
+/// How a fetch went, whatever came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Course {
+    /// How long it waited for its turn.
+    pub queued: Duration,
+    /// All the time it took, the wait for its turn included.
+    pub took: Duration,
+    /// How often a server was turned to.
+    pub tries: usize,
+    /// The server turned to last.
+    pub server: Option<std::net::SocketAddr>,
+}
+
 /// Whom fills ask.
 #[async_trait]
 pub trait Origin: Send + Sync {
-    /// Sends the GET `request` with `body`, and reads the whole answer.
+    /// Sends the GET `request` with `body`, and reads the whole answer; `course` is told how that goes.
     ///
     /// # Errors
     ///
     /// Any [`FetchError`] but [`FetchError::Panicked`].
-    async fn fetch(&self, request: &RequestHeader, body: &Bytes) -> Result<Answer, FetchError>;
+    async fn fetch(
+        &self,
+        request: &RequestHeader,
+        body: &Bytes,
+        course: &mut Course,
+    ) -> Result<Answer, FetchError>;
 
     /// Resolves when whoever can do without an answer should not wait for it any longer: during an
     /// outage and while the VMS is coming back, never while all is well.
@@ -109,15 +128,22 @@ impl Origin for Fetcher {
     ///
     /// Each other server is tried after one that cannot be connected to. Once, another connection is tried after one that
     /// ended: nothing of the answer had come then, and a GET may be said twice.
-    async fn fetch(&self, request: &RequestHeader, body: &Bytes) -> Result<Answer, FetchError> {
+    async fn fetch(
+        &self,
+        request: &RequestHeader,
+        body: &Bytes,
+        course: &mut Course,
+    ) -> Result<Answer, FetchError> {
         debug_assert_eq!(request.method, Method::GET, "only a GET may be said twice");
         if !self.servers.admit_fetches() {
             return Err(FetchError::Open);
         }
         let busy = || FetchError::Busy(self.queue.size());
-        let _place = self.queue.enter().await.ok_or_else(busy)?;
+        let (place, queued) = waited(self.queue.enter()).await;
+        course.queued = queued;
+        let _place = place.ok_or_else(busy)?;
         // From now on: how long it waited for its turn says nothing of the VMS.
-        let answer = timeout(self.deadline, self.try_servers(request, body))
+        let answer = timeout(self.deadline, self.try_servers(request, body, course))
             .await
             .unwrap_or(Err(FetchError::Timeout(self.deadline)));
         if self.servers.are_failing() {
@@ -161,11 +187,14 @@ impl Fetcher {
         &self,
         request: &RequestHeader,
         body: &Bytes,
+        course: &mut Course,
     ) -> Result<Answer, FetchError> {
         let mut tried = Tried::default();
         let mut failure = FetchError::Open;
         while let Some(turn) = self.servers.next_for_fetch(&tried) {
             let address = turn.address();
+            course.tries += 1;
+            course.server = Some(address);
             failure = match self.try_server(turn, request, body, &tried).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failed::Unreached(error)) => {

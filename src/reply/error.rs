@@ -22,6 +22,11 @@ pub enum EdgeError {
     RequestTimeout,
     /// The client asks for more at once than it may: 429.
     TooManyRequests,
+    /// The client asks too often: 429.
+    TooManyAttempts {
+        /// When it may ask again, in seconds.
+        retry_after_seconds: u64,
+    },
     /// Something failed in the edge itself: 500.
     Internal,
     /// The VMS refused the connection, or its answer broke off: 502.
@@ -43,6 +48,7 @@ impl EdgeError {
             Self::Refused(Refusal::BodyTooLarge) => 413,
             Self::Refused(Refusal::Invalid(_)) => 422,
             Self::TooManyRequests => 429,
+            Self::TooManyAttempts { .. } => 429,
             Self::Internal => 500,
             Self::BadGateway => 502,
             Self::Busy => 503,
@@ -58,6 +64,7 @@ impl EdgeError {
             Self::BadRequest => "Bad Request",
             Self::RequestTimeout => "Request Timeout",
             Self::TooManyRequests => "Too Many Requests",
+            Self::TooManyAttempts { .. } => "Too Many Attempts.",
             Self::Internal => "Server Error",
             Self::BadGateway => "Bad Gateway",
             Self::Busy => "Service Unavailable",
@@ -112,6 +119,9 @@ impl EdgeError {
             Self::Refused(Refusal::Unauthenticated) => {
                 header.insert_header("WWW-Authenticate", "Bearer")?;
             }
+            Self::TooManyAttempts {
+                retry_after_seconds,
+            } => header.insert_header("Retry-After", *retry_after_seconds)?,
             Self::TooManyRequests | Self::BadGateway | Self::Busy | Self::GatewayTimeout => {
                 header.insert_header("Retry-After", RETRY_AFTER_SECONDS)?;
             }

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::history::{History, Moment};
 use crate::cache::clock::Clock;
-use crate::origin::fetch::{Answer, FetchError, Origin};
+use crate::origin::fetch::{Answer, Course, FetchError, Origin};
 use crate::request;
 
 /// How long a fetch may take.
@@ -161,7 +161,12 @@ impl Origin for Vms {
         }
     }
 
-    async fn fetch(&self, request: &RequestHeader, _: &Bytes) -> Result<Answer, FetchError> {
+    async fn fetch(
+        &self,
+        request: &RequestHeader,
+        _: &Bytes,
+        _: &mut Course,
+    ) -> Result<Answer, FetchError> {
         let (answer, answered) = oneshot::channel();
         let started = self.moment();
         let field = |name: &str| request.headers[name].to_str().unwrap().to_owned();

@@ -9,6 +9,7 @@ use pingora_http::RequestHeader;
 
 use super::super::fill::Filler;
 use super::super::invalidate::Invalidator;
+use super::super::waits::Waits;
 use super::super::{Asked, BatchEndpoint, Outcome};
 use super::history::{IDS, Moment, Scope};
 use super::oracle::{self, Given, Question, Stored};
@@ -23,6 +24,7 @@ use crate::cache::store::Store;
 use crate::ops::metrics::Metrics;
 use crate::origin::fetch::Origin;
 use crate::origin::forward::Peer;
+use crate::request::correlation::Correlation;
 use crate::request::key::{KeyMaker, UserId};
 use crate::request::{self, Endpoint, Scheme};
 
@@ -242,8 +244,9 @@ impl World {
                     Scheme::Http,
                     &[],
                 ),
+                correlation: &Correlation::drawn(),
             };
-            let given = match endpoint.answer(&filler, asked).await {
+            let given = match endpoint.answer(&filler, asked, &mut Waits::default()).await {
                 Outcome::PassThrough(reason) => Given::PassedThrough(reason),
                 Outcome::Reply(reply) => Given::Reply {
                     status: reply.header.status.as_u16(),

@@ -193,6 +193,26 @@ impl StatusClass {
     }
 }
 
+label! {
+    /// Which rate limit a request was over.
+    LimitedBy as "by" {
+        /// That of its token.
+        User = "user",
+        /// That of its client's address.
+        Address = "address",
+    }
+}
+
+label! {
+    /// What became of a span.
+    SpanResult as "result" {
+        /// The collector has it.
+        Exported = "exported",
+        /// Nobody has it.
+        Dropped = "dropped",
+    }
+}
+
 macro_rules! label_of {
     ($set:ident as $label:literal) => {
         impl Label for $set {

@@ -1,0 +1,124 @@
+//! Requests that take longer than `log.slow`: one line each that says where the time went.
+//!
+//! A wait is measured only where there is something to wait for, so a request that is answered at once pays nothing. What
+//! passes through counts up to the header of the VMS's answer: how long the rest takes is up to its size, the client's
+//! network, and whoever likes to stream. A WebSocket does not count at all.
+
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use pingora_proxy::Session;
+
+use super::RequestContext;
+use super::access::{microseconds, shown_method, shown_path};
+use crate::batch::waits::Waits;
+use crate::origin::fetch::Course;
+
+/// Where the time of one request went.
+#[derive(Default)]
+pub(super) struct Times {
+    /// Waiting for the body of a batch.
+    pub(super) body: Duration,
+    /// Waiting for fetches.
+    pub(super) waits: Waits,
+    /// Waiting until the client took the answer.
+    pub(super) write: Duration,
+    /// When the body of a request that passes through had come, and when the header of its answer.
+    body_came: Option<Instant>,
+    header_came: Option<Instant>,
+}
+
+impl Times {
+    /// The whole body has come, if there is one.
+    pub(super) fn body_came(&mut self) {
+        self.body_came = Some(Instant::now());
+    }
+
+    /// The final header of the VMS's answer came at this time.
+    pub(super) fn header_came(&mut self, at: Instant) {
+        self.header_came = Some(at);
+    }
+}
+
+/// Tells of a request that took this long in all, if that is long.
+pub(super) fn tell(session: &Session, ctx: &RequestContext, took: Duration) {
+    let limit = ctx.site.config.log.slow;
+    if limit.is_zero() || took <= limit {
+        return;
+    }
+    let status = session.response_written().map(|answer| answer.status);
+    if status == Some(StatusCode::SWITCHING_PROTOCOLS) {
+        return;
+    }
+    match ctx.asked_upstream {
+        Some(asked) => tell_passed(session, ctx, asked, took, limit),
+        None => tell_answered(session, ctx, took),
+    }
+}
+
+/// Of a request that passed through, the VMS being asked at this time.
+fn tell_passed(
+    session: &Session,
+    ctx: &RequestContext,
+    asked: Instant,
+    took: Duration,
+    limit: Duration,
+) {
+    let times = &ctx.times;
+    let header_came = times.header_came.unwrap_or(ctx.started + took);
+    let counts = header_came - ctx.started;
+    if counts <= limit {
+        return;
+    }
+    // Some servers answer before they have all of it.
+    let body_came = times.body_came.unwrap_or(asked);
+    let body_came = body_came.clamp(asked, header_came.max(asked));
+    let header = session.req_header();
+    tracing::warn!(
+        request_id = %ctx.correlation.id,
+        method = shown_method(header),
+        path = &*shown_path(header),
+        time_us = microseconds(counts),
+        // An earlier part of the same request may have been fetched, and been of no use.
+        fetches_us = microseconds(fetched(times)),
+        body_us = microseconds(times.body + (body_came - asked)),
+        vms_us = microseconds(header_came - body_came),
+        server = ctx.attempts.server().map(|server| server.to_string()),
+        "slow request"
+    );
+}
+
+/// Of one that the edge answered.
+fn tell_answered(session: &Session, ctx: &RequestContext, took: Duration) {
+    let times = &ctx.times;
+    let each = |time: fn(&Course) -> Duration| -> Vec<u64> {
+        let fetches = times.waits.fetches();
+        fetches.map(|course| microseconds(time(course))).collect()
+    };
+    let waited = times.body + fetched(times) + times.write;
+    let servers = times.waits.fetches().filter_map(|course| course.server);
+    let header = session.req_header();
+    tracing::warn!(
+        request_id = %ctx.correlation.id,
+        method = shown_method(header),
+        path = &*shown_path(header),
+        time_us = microseconds(took),
+        body_us = microseconds(times.body),
+        // One number for each fetch of its own.
+        queue_us = ?each(|course| course.queued),
+        vms_us = ?each(|course| course.took.saturating_sub(course.queued)),
+        tries = ?times.waits.fetches().map(|course| course.tries).collect::<Vec<_>>(),
+        servers = ?servers.collect::<Vec<_>>(),
+        others_us = microseconds(times.waits.others),
+        vain_us = microseconds(times.waits.vain),
+        compose_us = microseconds(took.saturating_sub(waited)),
+        write_us = microseconds(times.write),
+        "slow request"
+    );
+}
+
+/// Time spent waiting for fetches, whosever they were.
+fn fetched(times: &Times) -> Duration {
+    let own: Duration = times.waits.fetches().map(|course| course.took).sum();
+    own + times.waits.others + times.waits.vain
+}
