@@ -94,12 +94,23 @@ pub enum Outcome {
     PassThrough(Bypass),
 }
 
+/// Whose answer it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Author {
+    /// The VMS's, or put together from what it said.
+    Vms,
+    /// The edge's own: an error.
+    Edge,
+}
+
 /// An answer, and what is to be told about it.
 pub struct Reply {
     /// Status and header.
     pub header: Box<ResponseHeader>,
     /// The body.
     pub body: Bytes,
+    /// Whose it is.
+    pub author: Author,
     /// For the metric.
     pub result: BatchResult,
     /// How long the VMS was waited for.

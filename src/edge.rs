@@ -31,7 +31,7 @@ use self::attempts::{Attempts, is_read};
 use self::rate::Limited;
 use self::site::{Site, Verdict};
 use self::slow::Times;
-use crate::batch::BatchEndpoint;
+use crate::batch::{Author, BatchEndpoint};
 use crate::listen;
 use crate::origin::forward::{self, Peer};
 use crate::origin::waited::waited;
@@ -100,10 +100,12 @@ impl Drop for InFlight {
 }
 
 impl RequestContext {
-    /// Tells the client the request's id, where operators want that; one of the VMS's own stays.
-    fn tell_id(&self, answer: &mut ResponseHeader) -> Result<()> {
-        if self.site.config.log.request_id && !answer.headers.contains_key(X_REQUEST_ID) {
-            answer.insert_header(X_REQUEST_ID, self.correlation.id.to_value())?;
+    /// Tells the client the request's id, with an error of the edge's own or where operators want that; one of the VMS's
+    /// own stays.
+    fn tell_id(&self, answer: &mut ResponseHeader, author: Author) -> Result<()> {
+        let tells = author == Author::Edge || self.site.config.log.request_id;
+        if tells && !answer.headers.contains_key(X_REQUEST_ID) {
+            answer.insert_header("X-Request-Id", self.correlation.id.to_value())?;
         }
         Ok(())
     }
@@ -247,7 +249,8 @@ impl ProxyHttp for EdgeProxy {
                 metrics.batch(&endpoint.counters, reply.result);
                 ctx.batch = Some(reply.result);
                 ctx.upstream = reply.upstream;
-                ctx.tell_id(&mut reply.header)?;
+                let author = reply.author;
+                ctx.tell_id(&mut reply.header, author)?;
                 let written = waited(client::write(session, reply.header, reply.body)).await;
                 ctx.times.write = written.1;
                 written.0?;
@@ -310,12 +313,12 @@ impl ProxyHttp for EdgeProxy {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        if end_of_stream {
+        if end_of_stream && framing::length(session.req_header()) != Some(0) {
             ctx.times.body_came();
         }
         Ok(())
@@ -357,7 +360,7 @@ impl ProxyHttp for EdgeProxy {
         if let Some(reason) = ctx.bypass {
             response.append_header("Cache-Status", CacheStatus::Bypass(reason).to_field())?;
         }
-        ctx.tell_id(response)
+        ctx.tell_id(response, Author::Vms)
     }
 
     fn fail_to_connect(

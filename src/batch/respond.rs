@@ -1,12 +1,13 @@
 //! The answers of a batch: put together from memory, relayed as the VMS gave them, or the edge's own errors.
 
-use http::{HeaderValue, Version, header};
+use http::{HeaderName, HeaderValue, Version, header};
 use pingora_http::ResponseHeader;
 
 use super::fill::Filled;
-use super::{Outcome, Reply};
+use super::{Author, Outcome, Reply};
 use crate::cache::Sorted;
 use crate::cache::clock::Time;
+use crate::cache::header::is_of_one_request;
 use crate::cache::shelf::Shelf;
 use crate::origin::fetch::FetchError;
 use crate::origin::forward;
@@ -37,6 +38,7 @@ pub(super) fn composed(
     Reply {
         header,
         body,
+        author: Author::Vms,
         result: status.result(),
         upstream: None,
     }
@@ -54,15 +56,25 @@ pub(super) fn relayed(filled: &Filled, status: CacheStatus) -> Reply {
     Reply {
         header,
         body: filled.answer.body.clone(),
+        author: Author::Vms,
         result: status.result(),
         upstream: Some(filled.took),
     }
 }
 
-/// The VMS's own answer, for one who waited while another asked: a cookie is for the one who asked.
+/// The VMS's own answer, for one who waited while another asked: a cookie is for the one who asked, and so is what tells
+/// his request from others.
 pub(super) fn shared(filled: &Filled, status: CacheStatus) -> Reply {
     let mut reply = relayed(filled, status);
     reply.header.remove_header(&header::SET_COOKIE);
+    let names = reply.header.headers.keys();
+    let others: Vec<HeaderName> = names
+        .filter(|name| is_of_one_request(name.as_str()))
+        .cloned()
+        .collect();
+    for name in &others {
+        reply.header.remove_header(name);
+    }
     reply
 }
 
@@ -81,6 +93,7 @@ pub(super) fn failed(error: &FetchError, status: CacheStatus) -> Outcome {
     Outcome::Reply(Reply {
         header,
         body,
+        author: Author::Edge,
         result: status.result(),
         upstream: None,
     })

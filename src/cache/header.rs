@@ -117,8 +117,37 @@ impl Headers {
     }
 }
 
+/// Whether a field tells one request from others, or how it went: it is for whoever sent that request.
+pub fn is_of_one_request(name: &str) -> bool {
+    OF_ONE_REQUEST.contains(&name)
+}
+
+const OF_ONE_REQUEST: [&str; 21] = [
+    "traceparent",
+    "tracestate",
+    "traceresponse",
+    "baggage",
+    "b3",
+    "server-timing",
+    "x-request-id",
+    "x-correlation-id",
+    "x-trace-id",
+    "x-amzn-trace-id",
+    "x-amzn-requestid",
+    "x-amz-cf-id",
+    "x-cloud-trace-context",
+    "uber-trace-id",
+    "sentry-trace",
+    "cf-ray",
+    "x-runtime",
+    "x-response-time",
+    "x-debug-token",
+    "x-debug-token-link",
+    "phpdebugbar-id",
+];
+
 fn is_kept(name: &str) -> bool {
-    const DROPPED: [&str; 51] = [
+    const DROPPED: [&str; 30] = [
         "set-cookie",
         "set-cookie2",
         "authorization",
@@ -126,27 +155,6 @@ fn is_kept(name: &str) -> bool {
         "www-authenticate",
         "clear-site-data",
         "retry-after",
-        "traceparent",
-        "tracestate",
-        "traceresponse",
-        "baggage",
-        "b3",
-        "server-timing",
-        "x-request-id",
-        "x-correlation-id",
-        "x-trace-id",
-        "x-amzn-trace-id",
-        "x-amzn-requestid",
-        "x-amz-cf-id",
-        "x-cloud-trace-context",
-        "uber-trace-id",
-        "sentry-trace",
-        "cf-ray",
-        "x-runtime",
-        "x-response-time",
-        "x-debug-token",
-        "x-debug-token-link",
-        "phpdebugbar-id",
         "date",
         "age",
         "expires",
@@ -179,6 +187,7 @@ fn is_kept(name: &str) -> bool {
         "x-datadog-",
     ];
     !DROPPED.contains(&name)
+        && !is_of_one_request(name)
         && !DROPPED_PREFIXES
             .iter()
             .any(|prefix| name.starts_with(prefix))

@@ -6,7 +6,7 @@
 use std::io;
 
 use tracing::Level;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -37,9 +37,7 @@ impl LogGuard {
 ///
 /// When logging was started before.
 pub fn start(log: &Log) -> Result<LogGuard, TryInitError> {
-    let (writer, worker) = NonBlockingBuilder::default()
-        .thread_name("vms-edge-log")
-        .finish(io::stderr());
+    let (writer, worker) = writer(io::stderr(), MOST_WAITING);
     let dropped = writer.error_counter();
     let lines = fmt::layer().with_writer(writer).with_ansi(false);
     let filter = filter(log.level);
@@ -52,6 +50,18 @@ pub fn start(log: &Log) -> Result<LogGuard, TryInitError> {
         _worker: worker,
         dropped,
     })
+}
+
+/// Lines that wait until they are written; beyond them, lines are dropped and counted.
+const MOST_WAITING: usize = 128_000;
+
+/// Writes to `to` on a thread of its own: whoever has a line to write never waits for it.
+fn writer(to: impl io::Write + Send + 'static, most_waiting: usize) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default()
+        .thread_name("vms-edge-log")
+        .buffered_lines_limit(most_waiting)
+        .lossy(true)
+        .finish(to)
 }
 
 /// Where libraries quote in warnings what came over the wire, or complain of clients one by one.
@@ -81,7 +91,30 @@ fn filter(level: Level) -> Targets {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_full_pipe_and_each_line_is_written_or_counted() {
+        let (mut pipe, full) = io::pipe().unwrap();
+        let (mut writer, worker) = writer(full, 100);
+        let dropped = writer.error_counter();
+        let line = [b'x'; 999];
+        let mut lines = 0;
+        // As nobody reads, the pipe and then the queue are full after a while; if writing waited, this would not end.
+        while dropped.dropped_lines() < 50 {
+            writer.write_all(&[&line[..], b"\n"].concat()).unwrap();
+            lines += 1;
+        }
+        let read = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            pipe.read_to_end(&mut text).unwrap();
+            text.iter().filter(|&&byte| byte == b'\n').count()
+        });
+        drop((writer, worker));
+        assert_eq!(read.join().unwrap(), lines - dropped.dropped_lines());
+    }
 
     #[test]
     fn libraries_may_warn_but_neither_say_details_nor_quote_whatever_the_level() {

@@ -94,7 +94,7 @@ impl Correlation {
     ///
     /// Never for a header that came over the wire; the signature is Pingora's.
     pub fn stamp(&self, request: &mut RequestHeader) -> pingora_core::Result<()> {
-        request.insert_header(X_REQUEST_ID, self.id.to_value())?;
+        request.insert_header("X-Request-Id", self.id.to_value())?;
         match &self.place {
             Some(place) => place.stamp(request),
             None => trace::continue_in(request),

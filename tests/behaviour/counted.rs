@@ -23,6 +23,7 @@ const MISSING_ITEMS: &str = "batch_items_total{result=\"missing\"}";
 const STORED: &str = "fetches_total{outcome=\"stored\"}";
 const BROKEN: &str = "fetches_total{outcome=\"broken\"}";
 const FETCHES: &str = "fetch_seconds_count";
+const QUEUED: &str = "fetch_queue_seconds_count";
 const FETCHED_IDS: &str = "fetch_ids_total";
 const BATCH: &str = "request_seconds_count{kind=\"batch\"}";
 const PASS: &str = "request_seconds_count{kind=\"pass\"}";
@@ -56,7 +57,7 @@ async fn every_way_to_answer_a_batch_moves_what_it_should_and_nothing_else() {
     let mut watch = Watch::over(&world).await;
 
     ann.asks([1, 2, 4]).await.gets([1, 2]).is("fwd=miss");
-    let fetch = [(STORED, 1), (FETCHES, 1)];
+    let fetch = [(STORED, 1), (FETCHES, 1), (QUEUED, 1)];
     let answered = [(BATCH, 1), (BATCH_2XX, 1)];
     let miss = [(MISS, 1), (MISSING_ITEMS, 3), (FETCHED_IDS, 3)];
     let kept = [(ITEMS, 3), (USERS, 1)];
@@ -91,7 +92,12 @@ async fn every_way_to_answer_a_batch_moves_what_it_should_and_nothing_else() {
     // Twice, since a connection that was open already gets a second chance.
     world.vms.fault(Fault::CloseBeforeAnswer, Times::Next(2));
     world.user(3).asks([1, 2]).await.status(502);
-    let asked = [(MISSING_ITEMS, 2), (FETCHED_IDS, 2), (FETCHES, 1)];
+    let asked = [
+        (MISSING_ITEMS, 2),
+        (FETCHED_IDS, 2),
+        (FETCHES, 1),
+        (QUEUED, 1),
+    ];
     let failed = [(ERROR, 1), (BROKEN, 1), (BATCH, 1), (BATCH_5XX, 1)];
     watch.sees(&[&asked[..], &failed].concat()).await;
 }
@@ -111,7 +117,7 @@ async fn a_stale_answer_and_its_refresh_are_counted() {
     Scrape::once(world.edge.admin, &stored, 3.0).await;
     let answer = [(STALE, 1), (FRESH_ITEMS, 1), (STALE_ITEMS, 2)];
     let answered = [(BATCH, 1), (BATCH_2XX, 1)];
-    let refresh = [(STORED, 1), (FETCHED_IDS, 2), (FETCHES, 1)];
+    let refresh = [(STORED, 1), (FETCHED_IDS, 2), (FETCHES, 1), (QUEUED, 1)];
     watch
         .sees(&[&answer[..], &answered, &refresh].concat())
         .await;

@@ -206,7 +206,8 @@ async fn fields_of_the_clients_connection_stay_on_it() {
             "X-End",
             "X-Forwarded-For",
             "X-Forwarded-Host",
-            "X-Forwarded-Proto"
+            "X-Forwarded-Proto",
+            "X-Request-Id"
         ]
     );
 }
