@@ -19,7 +19,7 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing_appender::non_blocking::ErrorCounter;
 
 use self::lasting::{Lasting, Upkeep};
@@ -34,6 +34,7 @@ use crate::listen::{self, Drain, Listener, Rules, Workers};
 use crate::ops::admin::{self, Admin};
 use crate::ops::metrics::UpgradeResult;
 use crate::ops::reload::{Asker, Reload};
+use crate::ops::spans::{Export, Span};
 use crate::origin::resolve::Unresolvable;
 use crate::origin::trust::{self, Untrusted};
 
@@ -91,6 +92,8 @@ pub struct Edge {
     file: Option<PathBuf>,
     log_dropped: Option<ErrorCounter>,
     lasting: Arc<Lasting>,
+    /// Where the spans come out that are made.
+    spans: mpsc::Receiver<Span>,
     site: Site,
     listeners: Vec<Bound>,
     tls_listeners: Vec<Bound>,
@@ -112,6 +115,7 @@ pub struct Running {
     reloader: Arc<Reloader>,
     ready: Arc<AtomicBool>,
     workers: Workers,
+    export: Arc<Export>,
     background: Runtime,
 }
 
@@ -134,7 +138,7 @@ impl Edge {
             .enable_all()
             .build()
             .map_err(StartError::Threads)?;
-        let lasting = Lasting::new(&config, clock)?;
+        let (lasting, spans) = Lasting::new(&config, clock)?;
         let config = Arc::new(config);
         let (site, listeners, tls_listeners, admin) = background.block_on(async {
             let site = lasting.site(Arc::clone(&config), None).await?;
@@ -151,6 +155,7 @@ impl Edge {
             file,
             log_dropped,
             lasting: Arc::new(lasting),
+            spans,
             site,
             listeners,
             tls_listeners,
@@ -170,14 +175,23 @@ impl Edge {
         lasting.metrics.watch_readiness(Arc::clone(&ready));
         lasting.make_room(&self.site);
         let upkeep = Upkeep::of(&self.site, self.background.handle());
+        let export = Export::start(
+            self.background.handle(),
+            self.spans,
+            &config.tracing,
+            Arc::clone(&lasting.metrics),
+        );
+        let export = Arc::new(export);
         let site = Arc::new(ArcSwap::from_pointee(self.site));
         let rules = Arc::new(Rules::of(&config));
         let metrics = Arc::clone(&lasting.metrics);
         let certificates = Arc::new(Certificates::new(&config.server, metrics)?);
         let (shown, subject_to) = (Arc::clone(&certificates), Arc::clone(&rules));
+        let exporting = Arc::clone(&export);
         let followers: Vec<Follower> = vec![
             Box::new(move |config| shown.apply(&config.server)),
             Box::new(move |config| subject_to.apply(config)),
+            Box::new(move |config| exporting.apply(&config.tracing)),
         ];
         let reloader = Arc::new(Reloader::new(
             self.file,
@@ -250,6 +264,7 @@ impl Edge {
             reloader,
             ready,
             workers,
+            export,
             background: self.background,
         })
     }
@@ -350,6 +365,7 @@ impl Running {
             );
         }
         self.workers.stop_serving();
+        self.background.block_on(self.export.finish());
         self.background.shutdown_timeout(Duration::ZERO);
     }
 }

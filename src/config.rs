@@ -404,11 +404,9 @@ pub struct Tracing {
     pub timeout: Duration,
 }
 
-/// Where spans are sent: a collector that takes OTLP over HTTP.
+/// Where spans are sent: a collector that takes OTLP over HTTP, without TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collector {
-    /// Whether to speak TLS to it; its certificate must be valid.
-    pub tls: bool,
     /// Where it listens.
     pub server: ServerName,
     /// What stands before `/v1/traces`: empty, or an absolute path that does not end in a slash.
@@ -418,8 +416,7 @@ pub struct Collector {
 impl fmt::Display for Collector {
     /// Its URL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.server, self.path)
+        write!(f, "http://{}{}", self.server, self.path)
     }
 }
 

@@ -10,6 +10,7 @@ mod client;
 pub mod rate;
 pub mod site;
 mod slow;
+mod span;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
@@ -33,6 +34,7 @@ use self::site::{Site, Verdict};
 use self::slow::Times;
 use crate::batch::{Author, BatchEndpoint};
 use crate::listen;
+use crate::ops::spans;
 use crate::origin::forward::{self, Peer};
 use crate::origin::waited::waited;
 use crate::reply::cache_status::{BatchResult, CacheStatus};
@@ -63,6 +65,8 @@ pub struct RequestContext {
     /// What became of a request on a batch path; `None` on any other.
     batch: Option<BatchResult>,
     bypass: Option<Bypass>,
+    /// How many ids a batch asks, if it is one.
+    ids: Option<usize>,
     /// When the VMS was asked, and how long until its header came.
     asked_upstream: Option<Instant>,
     upstream: Option<Duration>,
@@ -150,6 +154,7 @@ impl ProxyHttp for EdgeProxy {
             limited: None,
             batch: None,
             bypass: None,
+            ids: None,
             asked_upstream: None,
             upstream: None,
             attempts: Attempts::default(),
@@ -201,6 +206,8 @@ impl ProxyHttp for EdgeProxy {
         {
             ctx.correlation.id = id;
         }
+        let (tracing, headers) = (&ctx.site.config.tracing, &session.req_header().headers);
+        ctx.correlation.place = spans::begin(tracing, headers, ctx.peer.is_trusted);
         let received = session.as_http1().map(|h1| h1.get_headers_raw_bytes());
         framing::check(session.req_header(), &received.unwrap_or_default())
             .map_err(|fault| Error::explain(ErrorType::InvalidHTTPHeader, fault).into_down())
@@ -221,10 +228,7 @@ impl ProxyHttp for EdgeProxy {
             return Ok(false);
         };
         let metrics = &site.filler.metrics;
-        let deadline = ctx.body_deadline();
-        let (correlation, times) = (&ctx.correlation, &mut ctx.times);
-        let verdict = site.judge(session, endpoint, ctx.peer, correlation, times, deadline);
-        match verdict.await? {
+        match site.judge(session, endpoint, ctx).await? {
             Verdict::PassThrough(reason) => {
                 metrics.bypass(&endpoint.counters, reason);
                 ctx.batch = Some(BatchResult::Bypass);
@@ -271,6 +275,9 @@ impl ProxyHttp for EdgeProxy {
             let idle_timeout = ctx.site.config.upstream.idle_timeout;
             client::keep_to(session, ctx.body_deadline(), idle_timeout)?;
         }
+        if end_of_stream && framing::length(session.req_header()) != Some(0) {
+            ctx.times.body_came();
+        }
         Ok(())
     }
 
@@ -309,19 +316,6 @@ impl ProxyHttp for EdgeProxy {
     ) -> Result<()> {
         forward::describe_hop(request, ctx.peer, ctx.site.filler.host.as_ref())?;
         ctx.correlation.stamp(request)
-    }
-
-    async fn request_body_filter(
-        &self,
-        session: &mut Session,
-        _body: &mut Option<Bytes>,
-        end_of_stream: bool,
-        ctx: &mut RequestContext,
-    ) -> Result<()> {
-        if end_of_stream && framing::length(session.req_header()) != Some(0) {
-            ctx.times.body_came();
-        }
-        Ok(())
     }
 
     async fn response_filter(

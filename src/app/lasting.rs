@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::StartError;
@@ -18,6 +19,7 @@ use crate::config::{Config, HealthCheck};
 use crate::edge::rate::RateLimits;
 use crate::edge::site::Site;
 use crate::ops::metrics::Metrics;
+use crate::ops::spans::{Span, Spans};
 use crate::origin::checker::{self, Checker};
 use crate::origin::collapse::Flights;
 use crate::origin::fetch::{Fetcher, Origin, Queue};
@@ -30,6 +32,7 @@ use crate::request::key::KeyMaker;
 pub(super) struct Lasting {
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
+    spans: Arc<Spans>,
     pub(super) store: Arc<Store>,
     marks: Arc<Marks>,
     flights: Arc<Flights<Landed>>,
@@ -49,20 +52,27 @@ struct Upstream {
 }
 
 impl Lasting {
-    /// Nothing yet, with room as `config` has it.
+    /// Nothing yet, with room as `config` has it; and where the spans come out that will be made.
     ///
     /// # Errors
     ///
     /// When the operating system has no randomness to give.
-    pub(super) fn new(config: &Config, clock: Clock) -> Result<Self, StartError> {
-        Ok(Self {
+    pub(super) fn new(
+        config: &Config,
+        clock: Clock,
+    ) -> Result<(Self, mpsc::Receiver<Span>), StartError> {
+        let metrics = Arc::new(Metrics::new());
+        let (spans, made) = Spans::new(Arc::clone(&metrics));
+        let lasting = Self {
             clock,
-            metrics: Arc::new(Metrics::new()),
+            metrics,
+            spans: Arc::new(spans),
             store: Arc::new(Store::new(config.cache.max_bytes, longest(config))),
             marks: Arc::new(Marks::new(longest_with_fetch(config))),
             flights: Arc::default(),
             keys: Arc::new(KeyMaker::new().map_err(StartError::Secret)?),
-        })
+        };
+        Ok((lasting, made))
     }
 
     /// A site for `config`, which goes on with what it can of the one `before`.
@@ -90,6 +100,7 @@ impl Lasting {
             origin,
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
+            spans: Arc::clone(&self.spans),
             host: config.upstream.host.clone(),
         });
         let endpoint = |batch| {

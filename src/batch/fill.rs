@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Version, header};
@@ -20,7 +20,8 @@ use crate::cache::marks::Marks;
 use crate::cache::shelf::Fill;
 use crate::cache::store::{Reason, Store};
 use crate::config;
-use crate::ops::metrics::{FetchOutcome, Metrics};
+use crate::ops::metrics::{FetchOutcome, Label, Metrics};
+use crate::ops::spans::{Kind, Span, Spans};
 use crate::origin::answer::{self, Unfit};
 use crate::origin::collapse::{Flights, Lead};
 use crate::origin::fetch::{Answer, Course, FetchError, Origin};
@@ -28,6 +29,7 @@ use crate::origin::forward::{self, Peer};
 use crate::reply::order::Lesson;
 use crate::request::correlation::Correlation;
 use crate::request::key::{Key, UserId};
+use crate::request::trace::Place;
 
 /// What every fill works with.
 pub struct Filler {
@@ -45,6 +47,8 @@ pub struct Filler {
     pub clock: Clock,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Where a fetch's span is put.
+    pub spans: Arc<Spans>,
     /// Host to send instead of the client's own.
     pub host: Option<HeaderValue>,
 }
@@ -164,6 +168,55 @@ impl Drop for Mourner<'_> {
     }
 }
 
+/// The span of a fetch that went so.
+fn span(
+    place: Place,
+    endpoint: &BatchEndpoint,
+    ids: usize,
+    course: &Course,
+    filled: &Result<Filled, FetchError>,
+) -> Span {
+    let outcome = match filled {
+        Ok(filled) => FetchOutcome::of_fill(&filled.fill),
+        Err(error) => FetchOutcome::of_error(error),
+    };
+    let path = &endpoint.config.path;
+    let mut attributes = vec![
+        ("http.request.method", "GET".into()),
+        ("url.template", path.clone().into()),
+        ("vms_edge.batch", endpoint.config.name.clone().into()),
+        ("vms_edge.ids", ids.into()),
+        ("vms_edge.outcome", outcome.name().into()),
+        ("vms_edge.queue_seconds", course.queued.into()),
+    ];
+    if let Some(server) = course.server {
+        attributes.push(("server.address", server.ip().to_string().into()));
+        attributes.push(("server.port", server.port().into()));
+    }
+    if course.tries > 1 {
+        attributes.push(("http.request.resend_count", (course.tries - 1).into()));
+    }
+    let has_failed = match filled {
+        Ok(filled) => {
+            attributes.push(("http.response.status_code", filled.status().into()));
+            filled.status() >= 400
+        }
+        Err(_) => true,
+    };
+    if has_failed {
+        attributes.push(("error.type", outcome.name().into()));
+    }
+    Span {
+        place,
+        kind: Kind::Client,
+        name: format!("GET {path}"),
+        ended: SystemTime::now(),
+        took: course.took,
+        has_failed,
+        attributes,
+    }
+}
+
 impl Filled {
     /// Status of the VMS's answer.
     pub fn status(&self) -> u16 {
@@ -192,8 +245,13 @@ impl Filler {
             let key = question.key;
             let _mourner = Mourner(&filler.metrics);
             let mut course = Course::default();
-            let told = question.told();
+            let (told, correlation) = (question.told(), question.correlation.clone());
             let filled = filler.fill(&endpoint, question, &lead, &mut course).await;
+            if let Some(place) = correlation.place.filter(Place::is_sampled) {
+                let ids = lead.ids().len();
+                let span = span(place, &endpoint, ids, &course, &filled);
+                filler.spans.record(span);
+            }
             // Before anybody hears of the end. There is nobody else who tells.
             let _ = told.set(course);
             filler.rest_after(&key, &filled);

@@ -47,7 +47,7 @@ pub(super) const CERTIFICATE_NAME: Kind<String> = Kind {
 
 /// Where spans are sent.
 pub(super) const COLLECTOR: Kind<Collector> = Kind {
-    allowed: r#"the URL of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318 or https://otel.local/otlp, or "" for none"#,
+    allowed: r#"the URL of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318, or "" for none"#,
     parse: collector,
 };
 
@@ -66,11 +66,9 @@ fn server(text: &str) -> Result<ServerName, String> {
 }
 
 fn collector(text: &str) -> Result<Collector, String> {
-    let (tls, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
-        (Some(rest), _) => (false, rest),
-        (_, Some(rest)) => (true, rest),
-        _ => return Err("does not begin with http:// or https://".to_owned()),
-    };
+    let rest = text
+        .strip_prefix("http://")
+        .ok_or("does not begin with http://")?;
     if rest.contains(['?', '#']) {
         return Err("holds a query or a fragment".to_owned());
     }
@@ -90,7 +88,6 @@ fn collector(text: &str) -> Result<Collector, String> {
         },
     };
     Ok(Collector {
-        tls,
         server,
         path: path.trim_end_matches('/').to_owned(),
     })

@@ -298,9 +298,8 @@ timeout = "5s"
 
     fn any_tracing() -> impl Strategy<Value = Tracing> {
         let host = "[a-z]{1,8}\\.local|10\\.0\\.0\\.[1-9]|fd00::[1-9]";
-        let endpoint = (any::<bool>(), host, 1..u16::MAX, "(/[a-z%.0-9]{1,8}){0,2}");
-        let endpoint = endpoint.prop_map(|(tls, host, port, path)| Collector {
-            tls,
+        let endpoint = (host, 1..u16::MAX, "(/[a-z%.0-9]{1,8}){0,2}");
+        let endpoint = endpoint.prop_map(|(host, port, path)| Collector {
             server: ServerName { host, port },
             path,
         });

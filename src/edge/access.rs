@@ -12,7 +12,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::rate::Limited;
-use super::{RequestContext, slow};
+use super::{RequestContext, slow, span};
 use crate::ops::log::ACCESS;
 use crate::ops::metrics::{Label, RequestKind, StatusClass};
 use crate::reply::cache_status::BatchResult;
@@ -45,6 +45,7 @@ pub(super) fn record(session: &Session, error: Option<&Error>, ctx: &RequestCont
         );
     }
     slow::tell(session, ctx, took);
+    span::record(session, error, ctx, took);
     if !ctx.site.config.log.access || !tracing::enabled!(target: ACCESS, tracing::Level::INFO) {
         return;
     }

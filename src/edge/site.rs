@@ -2,16 +2,14 @@
 //! request goes on to its end with the one that it began with.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::{HeaderName, StatusCode};
 use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::client;
 use super::rate::{Limited, RateLimits};
-use super::slow::Times;
+use super::{RequestContext, client};
 use crate::batch::fill::Filler;
 use crate::batch::invalidate::Invalidator;
 use crate::batch::{Asked, BatchEndpoint, Outcome, Reply};
@@ -21,7 +19,6 @@ use crate::origin::forward::Peer;
 use crate::origin::servers::Servers;
 use crate::origin::waited::waited;
 use crate::request::checks::Refusal;
-use crate::request::correlation::Correlation;
 use crate::request::decline::Bypass;
 use crate::request::key::KeyMaker;
 use crate::request::{self, BatchRequest, Checked, Declined, Endpoint};
@@ -79,42 +76,45 @@ impl Site {
         self.limits.admit(request, &self.keys, peer, trusted)
     }
 
-    /// Decides about a request on the path of `endpoint`, and answers it if it is a batch. Its body must have come by
-    /// `body_deadline`.
+    /// Decides about a request on the path of `endpoint`, and answers it if it is a batch.
     pub(super) async fn judge(
         &self,
         session: &mut Session,
         endpoint: &Arc<BatchEndpoint>,
-        peer: Peer,
-        correlation: &Correlation,
-        times: &mut Times,
-        body_deadline: Option<Instant>,
+        ctx: &mut RequestContext,
     ) -> Result<Verdict> {
         let checked = match request::examine(session.req_header(), &self.config.headers) {
             Ok(checked) => checked,
             Err(Declined::Refused(refusal)) => return Ok(Verdict::Refuse(refusal)),
             Err(Declined::Bypass(reason)) => return Ok(Verdict::PassThrough(reason)),
         };
-        let (body, time) = waited(client::read_body(session, &checked, body_deadline)).await;
-        times.body = time;
+        let (body, time) = waited(client::read_body(session, &checked, ctx.body_deadline())).await;
+        ctx.times.body = time;
         let Some(body) = body? else {
             return Ok(Verdict::Refuse(Refusal::BodyTooLarge));
         };
         let keyed = endpoint.vary();
-        let batch =
-            match self.understand(session.req_header(), &body, checked, endpoint, &keyed, peer) {
-                Ok(batch) => batch,
-                Err(reason) => return Ok(Verdict::PassThrough(reason)),
-            };
+        let batch = match self.understand(
+            session.req_header(),
+            &body,
+            checked,
+            endpoint,
+            &keyed,
+            ctx.peer,
+        ) {
+            Ok(batch) => batch,
+            Err(reason) => return Ok(Verdict::PassThrough(reason)),
+        };
+        ctx.ids = Some(batch.ids.len());
         let asked = Asked {
             batch,
             keyed,
             request: session.req_header(),
             body,
-            peer,
-            correlation,
+            peer: ctx.peer,
+            correlation: &ctx.correlation,
         };
-        let waits = &mut times.waits;
+        let waits = &mut ctx.times.waits;
         Ok(match endpoint.answer(&self.filler, asked, waits).await {
             Outcome::Reply(reply) => Verdict::Reply(reply),
             Outcome::PassThrough(reason) => Verdict::PassThrough(reason),

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::request::correlation;
 use crate::request::fields::{essence, has_member, members};
 
 /// Why a 200 of the VMS is not stored.
@@ -138,6 +139,10 @@ fn covered_by_key(headers: &HeaderMap, keyed: &[HeaderName]) -> Result<(), Unfit
             continue;
         }
         let name = HeaderName::from_bytes(member).map_err(|_| Unfit::VaryAny)?;
+        // No two requests have the same.
+        if correlation::is_own(&name) {
+            return Err(Unfit::VaryAny);
+        }
         if !ALWAYS.contains(&name) && !keyed.contains(&name) {
             new.push(name);
         }
@@ -301,6 +306,10 @@ mod tests {
         );
         assert_eq!(
             judged(200, &[JSON, ("Vary", "hl, *")], "[]"),
+            Err(Unfit::VaryAny)
+        );
+        assert_eq!(
+            judged(200, &[JSON, ("Vary", "X-Request-Id")], "[]"),
             Err(Unfit::VaryAny)
         );
         assert_eq!(

@@ -34,6 +34,11 @@ pub struct Correlation {
     pub place: Option<Place>,
 }
 
+/// Whether a field of a request tells it from all others.
+pub fn is_own(name: &HeaderName) -> bool {
+    [X_REQUEST_ID, trace::TRACEPARENT, trace::TRACESTATE].contains(name)
+}
+
 impl RequestId {
     /// An id that no other request has, as far as chance goes.
     pub fn draw() -> Self {

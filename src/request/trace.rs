@@ -216,6 +216,11 @@ impl Place {
         }
     }
 
+    /// Its flags, as a `traceparent` has them.
+    pub fn flags(&self) -> u8 {
+        self.flags
+    }
+
     /// Whether it is to be recorded.
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0

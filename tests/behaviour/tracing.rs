@@ -1,8 +1,19 @@
-//! Traces: continued towards the VMS, never kept.
+//! Traces: continued towards the VMS, never kept, and told to a collector where one is configured.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::world::World;
+use vms_edge::demo::vms::{Fault, StandIn, Times};
+
+use crate::support::binary::Binary;
+use crate::support::client::Client;
+use crate::support::edge::TestEdge;
+use crate::support::otlp::{self, Span, can_decode, collector};
+use crate::support::scrape::Scrape;
+use crate::support::scripted::Scripted;
+use crate::support::soon;
+use crate::support::world::{SHOWS, World};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
@@ -72,4 +83,280 @@ async fn a_trace_belongs_to_no_key() {
         .await
         .hit();
     ann.without("traceparent").asks([1]).await.hit();
+}
+
+const EXPORTED: &str = "vms_edge_spans_total{result=\"exported\"}";
+const DROPPED: &str = "vms_edge_spans_total{result=\"dropped\"}";
+
+fn settings(collector: &Scripted, more: &str) -> String {
+    format!(
+        "server.trusted_proxies = [\"127.0.0.1\"]\n[tracing]\nendpoint = \"http://{}\"\n{more}\n",
+        collector.address
+    )
+}
+
+/// The spans that a collector has, once there are so many.
+async fn spans(collector: &Scripted, count: usize) -> Vec<Span> {
+    let wait = async {
+        loop {
+            let spans = otlp::spans(collector);
+            if spans.len() >= count {
+                return spans;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let spans = soon("the spans", wait).await;
+    assert_eq!(spans.len(), count, "{spans:?}");
+    spans
+}
+
+#[tokio::test]
+async fn a_collector_is_told_of_requests_and_their_fetches_and_of_nobodys_secrets() {
+    if !can_decode() {
+        return;
+    }
+    let collector = collector().await;
+    let world = World::with(&settings(
+        &collector,
+        "sample = 0.0\nservice_name = \"door\"",
+    ))
+    .await;
+    let ann = world
+        .user(1)
+        .with("traceparent", &parent())
+        .with("x-request-id", "hers");
+    ann.asks([7, 12345]).await.is("fwd=miss");
+    ann.asks([7, 12345]).await.hit();
+    ann.gets("/api/v1/static/basic?secret=1").await.status(200);
+    let spans = spans(&collector, 4).await;
+    let [fetch, miss, hit, passed] = &spans[..] else {
+        panic!("{spans:?}");
+    };
+    let [trace, fetching, caused_by] = fetch.ids();
+    let [_, missing, from] = miss.ids();
+    assert_eq!(
+        (trace.as_str(), from.as_str(), &caused_by),
+        (TRACE, SPAN, &missing)
+    );
+    let told = world.vms.requests();
+    assert_eq!(
+        parts(told[0].values("traceparent")[0]),
+        [TRACE, &fetching, "01"]
+    );
+    assert_eq!(
+        parts(told[1].values("traceparent")[0]),
+        [TRACE, &passed.ids()[1], "01"]
+    );
+    for span in &spans {
+        assert_eq!(span.ids()[0], TRACE);
+        assert_eq!(span.resource.attribute("service.name").unwrap(), "door");
+        let version = span.resource.attribute("service.version");
+        assert_eq!(version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+        let time = |name| span.message.number(name);
+        assert!(time("start_time_unix_nano") <= time("end_time_unix_nano"));
+        assert!(span.message.all("status").is_empty());
+        let text = format!("{:?}", span.message);
+        for secret in ["tok-1", "12345", "secret", "b7f0c0de"] {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+    }
+    let shows = format!("GET {SHOWS}");
+    let server = vms_address(&world);
+    assert_eq!(
+        fields(
+            fetch,
+            &[
+                "vms_edge.ids",
+                "vms_edge.outcome",
+                "http.response.status_code",
+                "server.port"
+            ]
+        ),
+        [&shows, "SPAN_KIND_CLIENT", "2", "stored", "200", &server]
+    );
+    let of_request = [
+        "vms_edge.cache",
+        "vms_edge.ids",
+        "http.response.status_code",
+        "http.route",
+        "url.path",
+    ];
+    assert_eq!(
+        fields(miss, &of_request),
+        [&shows, "SPAN_KIND_SERVER", "miss", "2", "200", SHOWS, SHOWS]
+    );
+    assert_eq!(fields(hit, &of_request)[2], "hit");
+    assert_eq!(
+        fields(passed, &of_request),
+        [
+            "GET",
+            "SPAN_KIND_SERVER",
+            "-",
+            "-",
+            "200",
+            "-",
+            "/api/v1/static/basic"
+        ]
+    );
+    assert_eq!(
+        miss.attribute("vms_edge.request_id").as_deref(),
+        Some("hers")
+    );
+    assert!(fetch.attribute("vms_edge.queue_seconds").is_some());
+    let counted = Scrape::once(world.edge.admin, EXPORTED, 4.0).await;
+    assert_eq!(counted.value(DROPPED), 0.0);
+}
+
+/// Name, kind, and these attributes.
+fn fields(span: &Span, keys: &[&str]) -> Vec<String> {
+    let attributes = keys
+        .iter()
+        .map(|key| span.attribute(key).unwrap_or("-".to_owned()));
+    [span.message.text("name"), span.message.text("kind")]
+        .into_iter()
+        .chain(attributes)
+        .collect()
+}
+
+fn vms_address(world: &World) -> String {
+    world.vms_address.port().to_string()
+}
+
+#[tokio::test]
+async fn what_failed_is_told_as_failed() {
+    if !can_decode() {
+        return;
+    }
+    let collector = collector().await;
+    let world = World::with(&settings(&collector, "sample = 1.0")).await;
+    world.vms.fault(Fault::CloseBeforeAnswer, Times::Always);
+    let ann = world.user(1);
+    ann.asks([1]).await.status(502);
+    let spans = spans(&collector, 2).await;
+    let [fetch, request] = &spans[..] else {
+        panic!("{spans:?}");
+    };
+    assert_eq!(request.ids()[2], "", "it begins the trace");
+    assert_eq!(fetch.ids()[2], request.ids()[1]);
+    for (span, error) in [(fetch, "broken"), (request, "502")] {
+        assert_eq!(
+            span.message.all("status")[0].text("code"),
+            "STATUS_CODE_ERROR"
+        );
+        assert_eq!(span.attribute("error.type").as_deref(), Some(error));
+    }
+    // Said again, on another connection.
+    assert_eq!(
+        fetch.attribute("http.request.resend_count").as_deref(),
+        Some("1")
+    );
+}
+
+#[tokio::test]
+async fn whether_a_trace_is_told_is_decided_where_it_begins() {
+    if !can_decode() {
+        return;
+    }
+    let collector = collector().await;
+    let world = World::with(&settings(&collector, "sample = 1.0")).await;
+    let ann = world.user(1);
+    let unsampled = parent().replace("-01", "-00");
+    ann.clone()
+        .with("traceparent", &unsampled)
+        .asks([1])
+        .await
+        .is("fwd=miss");
+    ann.clone()
+        .with("traceparent", "rubbish")
+        .asks([1])
+        .await
+        .hit();
+    let spans = spans(&collector, 1).await;
+    assert_ne!(spans[0].ids()[0], TRACE);
+    let told = world.vms.requests();
+    assert_eq!(parts(told[0].values("traceparent")[0])[2], "00");
+}
+
+#[tokio::test]
+async fn a_shutdown_sends_what_is_left() {
+    if !can_decode() {
+        return;
+    }
+    let collector = collector().await;
+    let vms = StandIn::new();
+    let serving = vms.start().await.unwrap();
+    let settings = settings(&collector, "sample = 1.0");
+    let edge = TestEdge::with(&[serving.address().to_string()], &settings);
+    let mut client = Client::connect(edge.address).await;
+    for _ in 0..600 {
+        assert_eq!(client.get("/api/v1/static/basic").await.status, 200);
+    }
+    let stopping = edge.stop();
+    spans(&collector, 600).await;
+    tokio::task::spawn_blocking(|| stopping.join().unwrap())
+        .await
+        .unwrap();
+    // More than fit into one batch.
+    assert!(collector.requests().len() > 1);
+}
+
+#[tokio::test]
+async fn a_collector_that_does_not_answer_holds_up_neither_requests_nor_the_end() {
+    let silent = Scripted::start(|mut connection| async move {
+        connection.request().await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let world = World::with(&settings(&silent, "sample = 1.0\ntimeout = \"10ms\"")).await;
+    let ann = world.user(1);
+    ann.asks([1]).await.is("fwd=miss");
+    for _ in 0..50 {
+        ann.asks([1]).await.hit();
+    }
+    let counted = Scrape::once(world.edge.admin, DROPPED, 52.0).await;
+    assert_eq!(counted.value(EXPORTED), 0.0);
+    ann.asks([1]).await.hit();
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_is_told_of_once_and_once_when_it_is_back() {
+    let is_away = Arc::new(AtomicBool::new(true));
+    let collector = Scripted::start({
+        let is_away = Arc::clone(&is_away);
+        move |mut connection| {
+            let is_away = Arc::clone(&is_away);
+            async move {
+                while connection.request().await.is_some() {
+                    let status = match is_away.load(Ordering::SeqCst) {
+                        true => "503 Service Unavailable",
+                        false => "200 OK",
+                    };
+                    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+                    connection.wire.send(answer).await;
+                }
+            }
+        }
+    })
+    .await;
+    let vms = StandIn::new();
+    let serving = vms.start().await.unwrap();
+    let settings = format!(
+        "log.access = false\n{}",
+        settings(&collector, "sample = 1.0")
+    );
+    let binary = Binary::before(serving.address(), &settings);
+    let mut client = Client::connect(binary.address).await;
+    for (series, times) in [(DROPPED, 2), (EXPORTED, 2)] {
+        for time in 1..=times {
+            assert_eq!(client.get("/api/v1/static/basic").await.status, 200);
+            Scrape::once(binary.admin, series, f64::from(time)).await;
+        }
+        is_away.store(false, Ordering::SeqCst);
+    }
+    let log = binary.ends();
+    let lines = |said: &str| log.lines().filter(|line| line.contains(said)).count();
+    assert_eq!(lines("the collector takes no spans"), 1, "{log}");
+    assert_eq!(lines("status 503"), 1, "{log}");
+    assert_eq!(lines("the collector takes spans again"), 1, "{log}");
 }

@@ -22,6 +22,7 @@ use crate::cache::freshness::Windows;
 use crate::cache::marks::{Marks, Strength};
 use crate::cache::store::Store;
 use crate::ops::metrics::Metrics;
+use crate::ops::spans::Spans;
 use crate::origin::fetch::Origin;
 use crate::origin::forward::Peer;
 use crate::request::correlation::Correlation;
@@ -86,6 +87,7 @@ impl World {
             origin: Arc::clone(&vms) as Arc<dyn Origin>,
             clock,
             metrics: Arc::clone(&metrics),
+            spans: Arc::new(Spans::new(Arc::clone(&metrics)).0),
             host: None,
         });
         let keys = Arc::new(KeyMaker::new().expect("the system has randomness"));
