@@ -14,7 +14,9 @@ use vms_edge::cache::freshness::Jitter;
 use vms_edge::cache::header::{Headers, StoredHeader};
 use vms_edge::cache::shelf::{Fill, MAX_SLOTS};
 use vms_edge::cache::store::{Store, Usage};
-use vms_edge::config::Config;
+use vms_edge::config::{Config, Rates};
+use vms_edge::edge::rate::{MOST_REMEMBERED, RateLimits};
+use vms_edge::origin::forward::Peer;
 use vms_edge::request::key::{Key, KeyMaker};
 use vms_edge::request::{Endpoint, Scheme, examine};
 
@@ -341,5 +343,31 @@ fn an_empty_store_takes_little() {
         house.usage();
         let taken = meter.bytes();
         assert!(taken < MIB / 4, "{taken} bytes");
+    });
+}
+
+#[test]
+fn rate_limits_take_a_few_megabytes_however_many_tokens_and_addresses_ask() {
+    alone(|| {
+        let keys = KeyMaker::new().expect("the system has randomness");
+        let rates = Rates {
+            user_rate: 1,
+            address_rate: 1,
+            ..Rates::default()
+        };
+        let meter = Meter::start();
+        let limits = RateLimits::new(&rates, &Clock::manual().0, None);
+        for number in 0..500_000_u32 {
+            let mut request = RequestHeader::build("GET", b"/", None).expect(VALID);
+            let token = format!("Bearer {number}");
+            request.insert_header("Authorization", token).expect(VALID);
+            let address = std::net::Ipv4Addr::from_bits(number).into();
+            let peer = Peer::new(address, Scheme::Http, &[]);
+            let admitted = limits.admit(&request, &keys, peer, &[]);
+            assert_eq!(admitted, Ok(()), "nobody pays for another");
+        }
+        let taken = meter.bytes();
+        println!("{MOST_REMEMBERED} buckets for each limit at the most take {taken} bytes");
+        assert!(taken < 24 * MIB, "{taken} bytes");
     });
 }

@@ -165,7 +165,10 @@ impl Workers {
             workers.runtimes.push(runtime.metrics());
             let common = Arc::clone(&common);
             let thread = std::thread::Builder::new().name(format!("vms-edge-{number}"));
-            let thread = thread.spawn(move || runtime.block_on(work(loops, common)))?;
+            let thread = thread.spawn(move || {
+                seed();
+                runtime.block_on(work(loops, common));
+            })?;
             workers.threads.push(thread);
         }
         Ok(workers)
@@ -213,6 +216,16 @@ impl Workers {
             // A thread that panicked has ended too.
             let _ = thread.join();
         }
+    }
+}
+
+/// Lets this thread draw other numbers than any other thread of any process: fastrand's own seed is made of the time, but
+/// what is drawn of it, such as the ids of requests and traces, meets in one place.
+fn seed() {
+    let mut drawn = [0; 8];
+    // A system without randomness has not got as far as this: the secret of the process was drawn before.
+    if getrandom::fill(&mut drawn).is_ok() {
+        fastrand::seed(u64::from_le_bytes(drawn));
     }
 }
 
