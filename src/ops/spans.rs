@@ -1,6 +1,6 @@
 //! Spans: what operators' tracing tools are told of requests and fetches.
 //!
-//! Whoever has a span to tell puts it in a queue and goes on; a task of its own ([`export`]) sends what is there to the
+//! Whoever has a span to tell puts it in a queue and goes on; a task of its own ([`Export`]) sends what is there to the
 //! collector. The queue is bounded: a collector that is slow or away costs spans, which are counted, and nothing else.
 //!
 //! No span names a user, a token, an id or a query.
