@@ -7,6 +7,7 @@
 mod access;
 mod attempts;
 mod client;
+mod correlate;
 pub mod rate;
 pub mod site;
 mod slow;
@@ -34,13 +35,12 @@ use self::site::{Site, Verdict};
 use self::slow::Times;
 use crate::batch::{Author, BatchEndpoint};
 use crate::listen;
-use crate::ops::spans;
 use crate::origin::forward::{self, Peer};
 use crate::origin::waited::waited;
 use crate::reply::cache_status::{BatchResult, CacheStatus};
 use crate::reply::error::EdgeError;
 use crate::request::checks::Refusal;
-use crate::request::correlation::{Correlation, RequestId, X_REQUEST_ID};
+use crate::request::correlation::Correlation;
 use crate::request::decline::Bypass;
 use crate::request::{Scheme, framing};
 
@@ -100,18 +100,6 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
-    }
-}
-
-impl RequestContext {
-    /// Tells the client the request's id, with an error of the edge's own or where operators want that; one of the VMS's
-    /// own stays.
-    fn tell_id(&self, answer: &mut ResponseHeader, author: Author) -> Result<()> {
-        let tells = author == Author::Edge || self.site.config.log.request_id;
-        if tells && !answer.headers.contains_key(X_REQUEST_ID) {
-            answer.insert_header("X-Request-Id", self.correlation.id.to_value())?;
-        }
-        Ok(())
     }
 }
 
@@ -201,13 +189,7 @@ impl ProxyHttp for EdgeProxy {
             let trusted = &ctx.site.config.server.trusted_proxies;
             ctx.peer = Peer::new(address.ip(), scheme, trusted);
         }
-        if ctx.peer.is_trusted
-            && let Some(id) = RequestId::given(&session.req_header().headers)
-        {
-            ctx.correlation.id = id;
-        }
-        let (tracing, headers) = (&ctx.site.config.tracing, &session.req_header().headers);
-        ctx.correlation.place = spans::begin(tracing, headers, ctx.peer.is_trusted);
+        ctx.correlate(session.req_header());
         let received = session.as_http1().map(|h1| h1.get_headers_raw_bytes());
         framing::check(session.req_header(), &received.unwrap_or_default())
             .map_err(|fault| Error::explain(ErrorType::InvalidHTTPHeader, fault).into_down())
@@ -286,7 +268,9 @@ impl ProxyHttp for EdgeProxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<Box<HttpPeer>> {
-        ctx.asked_upstream = Some(Instant::now());
+        let now = Instant::now();
+        ctx.asked_upstream = Some(now);
+        ctx.times.vms_asked(now);
         let request = session.req_header();
         let idle_timeout = ctx.site.config.upstream.idle_timeout;
         let peer = ctx

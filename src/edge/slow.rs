@@ -23,12 +23,19 @@ pub(super) struct Times {
     pub(super) waits: Waits,
     /// Waiting until the client took the answer.
     pub(super) write: Duration,
-    /// When the body of a request that passes through had come, and when the header of its answer.
+    /// When the VMS was first asked for a request that passes through, when all of its body had come, and when the header
+    /// of its answer.
+    asked: Option<Instant>,
     body_came: Option<Instant>,
     header_came: Option<Instant>,
 }
 
 impl Times {
+    /// The VMS is asked, for the first time or once more.
+    pub(super) fn vms_asked(&mut self, at: Instant) {
+        self.asked.get_or_insert(at);
+    }
+
     /// The whole body has come, if there is one.
     pub(super) fn body_came(&mut self) {
         self.body_came = Some(Instant::now());
@@ -50,13 +57,13 @@ pub(super) fn tell(session: &Session, ctx: &RequestContext, took: Duration) {
     if status == Some(StatusCode::SWITCHING_PROTOCOLS) {
         return;
     }
-    match ctx.asked_upstream {
+    match ctx.times.asked {
         Some(asked) => tell_passed(session, ctx, asked, took, limit),
         None => tell_answered(session, ctx, took),
     }
 }
 
-/// Of a request that passed through, the VMS being asked at this time.
+/// Of a request that passed through, for which the VMS was first asked at this time.
 fn tell_passed(
     session: &Session,
     ctx: &RequestContext,

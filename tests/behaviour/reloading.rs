@@ -300,3 +300,26 @@ async fn another_admin_token_is_required_from_then_on() {
     assert_eq!(purge("an-admin-token-of-old").await, 401);
     assert_eq!(purge("the-next-admin-token").await, 200);
 }
+
+#[tokio::test]
+async fn limits_and_the_telling_of_ids_and_slow_requests_follow() {
+    let world = World::new().await;
+    let ann = world.user(1);
+    let before = ann.asks([1]).await.is("fwd=miss");
+    assert_eq!(before.header("x-request-id"), None);
+    let limited = "log.request_id = true\nlimits.user_rate = 1\nlimits.user_burst = 2\n";
+    applied(world.edge.reload(limited));
+    let told = ann.asks([1]).await.hit();
+    assert!(told.header("x-request-id").is_some());
+    ann.asks([1]).await.hit();
+    ann.asks([1]).await.status(429);
+    // A bucket is as empty as it was, unless its limit is another one.
+    applied(
+        world
+            .edge
+            .reload(&format!("{limited}limits.body_timeout = \"1m\"\n")),
+    );
+    ann.asks([1]).await.status(429);
+    applied(world.edge.reload(""));
+    ann.asks([1]).await.hit();
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use vms_edge::demo::vms::{Fault, StandIn, Times};
+use vms_edge::ops::reload::Outcome;
 
 use crate::support::binary::Binary;
 use crate::support::client::Client;
@@ -359,4 +360,24 @@ async fn a_collector_that_is_away_is_told_of_once_and_once_when_it_is_back() {
     assert_eq!(lines("the collector takes no spans"), 1, "{log}");
     assert_eq!(lines("status 503"), 1, "{log}");
     assert_eq!(lines("the collector takes spans again"), 1, "{log}");
+}
+
+#[tokio::test]
+async fn spans_are_made_from_a_reload_on_until_another() {
+    let collector = collector().await;
+    let world = World::new().await;
+    let ann = world.user(1);
+    ann.asks([1]).await.is("fwd=miss");
+    let settings = settings(&collector, "sample = 1.0");
+    for (settings, spans) in [
+        (settings.as_str(), 1.0),
+        ("", 1.0),
+        (settings.as_str(), 2.0),
+    ] {
+        let reload = world.edge.reload(settings);
+        assert!(matches!(reload, Outcome::Applied { .. }), "{reload:?}");
+        ann.asks([1]).await.hit();
+        Scrape::once(world.edge.admin, EXPORTED, spans).await;
+    }
+    assert_eq!(collector.requests().len(), 2);
 }
