@@ -135,7 +135,7 @@ pub fn begin(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::store::Usage;
+    use crate::cache::store::Store;
     use crate::config::Config;
 
     fn tracing(settings: &str) -> config::Tracing {
@@ -184,12 +184,7 @@ mod tests {
         for _ in 0..MOST_WAITING + 7 {
             spans.record(span.clone());
         }
-        let usage = Usage {
-            bytes: 0,
-            items: 0,
-            shelves: 0,
-            max_bytes: 0,
-        };
+        let usage = Store::new(1 << 20, Duration::ZERO).usage();
         let text = metrics.render(usage, 0);
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains("vms_edge_spans_total{result=\"dropped\"} 7\n"));

@@ -10,10 +10,11 @@ use vms_edge::ops::reload::Outcome;
 use crate::support::binary::Binary;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
-use crate::support::otlp::{self, Span, can_decode, collector};
+use crate::support::otlp::{self, Span, collector};
 use crate::support::scrape::Scrape;
 use crate::support::scripted::Scripted;
 use crate::support::soon;
+use crate::support::tools::tool;
 use crate::support::world::{SHOWS, World};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -114,7 +115,7 @@ async fn spans(collector: &Scripted, count: usize) -> Vec<Span> {
 
 #[tokio::test]
 async fn a_collector_is_told_of_requests_and_their_fetches_and_of_nobodys_secrets() {
-    if !can_decode() {
+    if tool("protoc").is_none() {
         return;
     }
     let collector = collector().await;
@@ -226,7 +227,7 @@ fn vms_address(world: &World) -> String {
 
 #[tokio::test]
 async fn what_failed_is_told_as_failed() {
-    if !can_decode() {
+    if tool("protoc").is_none() {
         return;
     }
     let collector = collector().await;
@@ -256,7 +257,7 @@ async fn what_failed_is_told_as_failed() {
 
 #[tokio::test]
 async fn whether_a_trace_is_told_is_decided_where_it_begins() {
-    if !can_decode() {
+    if tool("protoc").is_none() {
         return;
     }
     let collector = collector().await;
@@ -281,7 +282,7 @@ async fn whether_a_trace_is_told_is_decided_where_it_begins() {
 
 #[tokio::test]
 async fn a_shutdown_sends_what_is_left() {
-    if !can_decode() {
+    if tool("protoc").is_none() {
         return;
     }
     let collector = collector().await;

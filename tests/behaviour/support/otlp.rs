@@ -6,6 +6,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use super::scripted::{Request, Scripted};
+use super::tools::tool;
 
 const OK: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n";
@@ -13,19 +14,6 @@ const OK: &str =
 /// A collector that takes everything.
 pub(crate) async fn collector() -> Scripted {
     Scripted::answering(OK).await
-}
-
-/// Whether `protoc` is there. In CI it must be; elsewhere a test says that it is skipped.
-pub(crate) fn can_decode() -> bool {
-    let found = Command::new("protoc").arg("--version").output().is_ok();
-    assert!(
-        found || std::env::var_os("CI").is_none(),
-        "there is no protoc"
-    );
-    if !found {
-        println!("skipped: there is no protoc (package protobuf-compiler)");
-    }
-    found
 }
 
 /// A message: its fields, in their order.
@@ -71,7 +59,7 @@ fn decode(request: &Request) -> Message {
         request.head.one("content-type"),
         Some("application/x-protobuf")
     );
-    let mut protoc = Command::new("protoc")
+    let mut protoc = Command::new(tool("protoc").expect("a test without it has ended"))
         .arg("--decode=opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest")
         .arg(concat!(
             "-I",
