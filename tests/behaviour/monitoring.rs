@@ -23,10 +23,6 @@ use crate::support::scrape::Scrape;
 use crate::support::tools::tool;
 use crate::support::world::{World, send};
 
-/// Metrics that rules and dashboard speak of and that this edge does not have yet. Each is to be struck from here when it
-/// comes; the test says so.
-const EXPECTED: [&str; 2] = ["vms_edge_rate_limited_total", "vms_edge_spans_total"];
-
 /// Queries that find something only while something is wrong. `tests/prometheus` has series for which they do.
 const ONLY_WHEN_WRONG: [&str; 2] = [
     "count by (alertname) (ALERTS{alertname=~\"VmsEdge.*\", alertstate=\"firing\"})",
@@ -156,14 +152,10 @@ async fn every_query_of_the_dashboard_and_of_the_rules_finds_what_a_real_edge_te
     agrees(&prometheus, &Scrape::settled(world.edge.admin).await).await;
 
     let names = there_are(&prometheus).await;
-    for expected in EXPECTED {
-        let has_come = names.contains(expected);
-        assert!(!has_come, "{expected} has come: strike it from EXPECTED");
-    }
     for query in Dashboard::read().queries() {
         let (of, text) = (query.of, query.text);
         asks_for_what_there_is(&prometheus, &names, &of, &text).await;
-        if ONLY_WHEN_WRONG.contains(&text.as_str()) || expects(&text) {
+        if ONLY_WHEN_WRONG.contains(&text.as_str()) {
             prometheus.asks(&text).await.expect(&of);
         } else {
             prometheus.finds(&text).await;
@@ -203,13 +195,6 @@ async fn there_are(prometheus: &Prometheus) -> BTreeSet<String> {
     series.iter().map(name).collect()
 }
 
-/// Whether a query speaks of what this edge does not have yet.
-fn expects(query: &str) -> bool {
-    selectors(query)
-        .iter()
-        .any(|selector| EXPECTED.contains(&name_of(selector)))
-}
-
 /// Each series that a query speaks of is there, with such labels, whether or not the query finds anything: a comparison
 /// that is never true hides a name that is wrong.
 async fn asks_for_what_there_is(
@@ -222,7 +207,7 @@ async fn asks_for_what_there_is(
     assert!(!selectors.is_empty(), "{of} asks for something: {query}");
     for selector in selectors {
         let name = name_of(selector);
-        if EXPECTED.contains(&name) || name == "ALERTS" {
+        if name == "ALERTS" {
             continue;
         }
         if !name.starts_with("instance:") {

@@ -368,7 +368,7 @@ async fn spans_are_made_from_a_reload_on_until_another() {
     let collector = collector().await;
     let world = World::new().await;
     let ann = world.user(1);
-    ann.asks([1]).await.is("fwd=miss");
+    ann.gets("/api/v1/static/basic").await.status(200);
     let settings = settings(&collector, "sample = 1.0");
     for (settings, spans) in [
         (settings.as_str(), 1.0),
@@ -377,7 +377,7 @@ async fn spans_are_made_from_a_reload_on_until_another() {
     ] {
         let reload = world.edge.reload(settings);
         assert!(matches!(reload, Outcome::Applied { .. }), "{reload:?}");
-        ann.asks([1]).await.hit();
+        ann.gets("/api/v1/static/basic").await.status(200);
         Scrape::once(world.edge.admin, EXPORTED, spans).await;
     }
     assert_eq!(collector.requests().len(), 2);
