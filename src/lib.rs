@@ -28,6 +28,7 @@ mod planted;
 pub mod app;
 pub mod batch;
 pub mod cache;
+pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod edge;
