@@ -32,6 +32,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod edge;
+pub mod guide;
 pub mod listen;
 pub mod ops;
 pub mod origin;
