@@ -44,5 +44,9 @@ fn completions(directory: &Path) -> io::Result<()> {
         let mut definitions = Arguments::definitions();
         clap_complete::generate_to(shell, &mut definitions, "vms-edge", directory)?;
     }
-    Ok(())
+    // clap_complete 4.6 takes the hyphen in the program's name for the border of a command in one place and not in the
+    // other, so that bash would complete no option of any command.
+    let bash = directory.join("vms-edge.bash");
+    let script = fs::read_to_string(&bash)?.replace("vms__subcmd__edge", "vms__edge");
+    fs::write(bash, script)
 }
