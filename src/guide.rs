@@ -20,6 +20,7 @@ chapters! {
     windows "guide/windows.md"
     certificates "guide/certificates.md"
     neighbours "guide/neighbours.md"
+    outages "guide/outages.md"
     replacing "guide/replacing.md"
     watching "guide/watching.md"
     alerts "guide/alerts.md"

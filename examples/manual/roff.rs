@@ -10,7 +10,15 @@ use roff::{Inline, Roff, bold, italic, roman};
 pub(crate) fn page(name: &str, purpose: &str, markdown: &str) -> String {
     let version = concat!("vms-edge ", env!("CARGO_PKG_VERSION"));
     let mut roff = Roff::new();
-    roff.control("TH", [&name.to_uppercase(), "7", "", version, "vms-edge"]);
+    // No date, so that the same source makes the same page.
+    roff.control(
+        "TH",
+        [&name.to_uppercase(), "7", "\\&", version, "vms-edge"],
+    );
+    // Keys and commands are not to be hyphenated, nor words to be set apart to reach the margin.
+    roff.control("nr", ["HY", "0"])
+        .control("nh", [])
+        .control("ad", ["l"]);
     roff.control("SH", ["NAME"]);
     roff.text([roman(format!("{name} - {purpose}"))]);
     let mut writer = Writer {
@@ -65,7 +73,7 @@ impl Writer {
             Tag::Heading { .. } => {}
             Tag::CodeBlock(CodeBlockKind::Fenced(_)) => {
                 self.flush();
-                self.roff.control("IP", ["", "4"]).control("EX", []);
+                self.roff.control("RS", ["4"]).control("EX", []);
                 self.code = true;
             }
             Tag::List(first) => {
@@ -110,7 +118,7 @@ impl Writer {
             }
             TagEnd::CodeBlock => {
                 self.code = false;
-                self.roff.control("EE", []);
+                self.roff.control("EE", []).control("RE", []);
             }
             TagEnd::List(_) => {
                 self.flush();

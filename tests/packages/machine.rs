@@ -79,7 +79,9 @@ impl Machine {
 
     /// One property of the service.
     pub(crate) fn property(&self, name: &str) -> String {
-        let value = self.does(&format!("systemctl show --property={name} --value vms-edge"));
+        let value = self.does(&format!(
+            "systemctl show --property={name} --value vms-edge"
+        ));
         value.trim().to_owned()
     }
 

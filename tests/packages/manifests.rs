@@ -52,14 +52,24 @@ fn every_manifest_is_what_the_schema_of_its_kind_asks_for() {
 fn a_manifest_with_a_wrong_value_or_an_unknown_member_is_told() {
     let directory = tempfile::tempdir().unwrap();
     for (file, right, wrong, fault) in [
-        ("deployment.yaml", "replicas: 2", "replicas: two", "replicas"),
+        (
+            "deployment.yaml",
+            "replicas: 2",
+            "replicas: two",
+            "replicas",
+        ),
         (
             "deployment.yaml",
             "readOnlyRootFilesystem",
             "readonlyRootFilesystem",
             "readonlyRootFilesystem",
         ),
-        ("ingressroute.yaml", "strategy: hrw", "strategy: token", "strategy"),
+        (
+            "ingressroute.yaml",
+            "strategy: hrw",
+            "strategy: token",
+            "strategy",
+        ),
         ("servicemonitor.yaml", "jobLabel", "jobName", "jobName"),
         ("networkpolicy.yaml", "podSelector:", "pods:", "pods"),
     ] {
@@ -78,7 +88,9 @@ fn a_manifest_with_a_wrong_value_or_an_unknown_member_is_told() {
 fn configuration() -> String {
     let text = read("conf/kubernetes/configmap.yaml");
     let (_, block) = text.split_once("  edge.toml: |\n").unwrap();
-    let lines = block.lines().map(|line| line.strip_prefix("    ").unwrap_or(line));
+    let lines = block
+        .lines()
+        .map(|line| line.strip_prefix("    ").unwrap_or(line));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -121,6 +133,9 @@ fn a_pod_is_given_the_time_and_the_memory_that_its_configuration_needs() {
     let cache = number(&configuration, "max_bytes");
     // A quarter more than the cache, and a fixed part.
     assert!(number(limits, "memory:") >= cache * 5 / 4 + 256);
-    let port = format!("containerPort: {}", number(&configuration, "listen = \"0.0.0.0:"));
+    let port = format!(
+        "containerPort: {}",
+        number(&configuration, "listen = \"0.0.0.0:")
+    );
     assert!(deployment.contains(&port), "{port}");
 }

@@ -24,14 +24,19 @@ fn an_installed_package_serves_when_it_is_told_to_and_not_before() {
     // Its configuration names no VMS yet, and whatever listens on port 9000 would be shown to everyone.
     assert_eq!(machine.property("ActiveState"), "inactive");
     assert_eq!(machine.property("UnitFileState"), "disabled");
-    machine.does("systemd-analyze verify --recursive-errors=no /usr/lib/systemd/system/vms-edge.service");
+    machine.does(
+        "systemd-analyze verify --recursive-errors=no /usr/lib/systemd/system/vms-edge.service",
+    );
 
     machine.does("systemctl enable --now vms-edge");
     assert_eq!(machine.property("ActiveState"), "active");
     assert_eq!(machine.property("StatusText"), "serving");
     let answer = machine.does(&format!("{BATCH} -i"));
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(answer.contains("Cache-Status: vms-edge; fwd=miss"), "{answer}");
+    assert!(
+        answer.contains("Cache-Status: vms-edge; fwd=miss"),
+        "{answer}"
+    );
 }
 
 #[test]
@@ -88,7 +93,10 @@ fn a_reload_takes_a_good_configuration_and_fails_with_a_bad_one_while_it_serves_
                 -H 'Authorization: Bearer tok-1-ios'";
     // Refused by the VMS, which asks for ids, and no longer by the edge, which asks for a widget's headers.
     machine.does(bare);
-    assert_eq!(machine.metric("vms_edge_bypass_total{reason=\"headers\"}"), "1");
+    assert_eq!(
+        machine.metric("vms_edge_bypass_total{reason=\"headers\"}"),
+        "1"
+    );
 
     machine.does("echo 'colour = true' >>/etc/vms-edge/edge.toml");
     let (_, reloaded) = machine.tries("systemctl reload vms-edge");
@@ -136,7 +144,8 @@ fn an_upgrade_hands_over_and_loses_no_request() {
         assert_eq!(answer, "200 0");
     }
     // The successor is a service like any other.
-    machine.does("systemctl reload vms-edge && systemctl restart vms-edge && systemctl stop vms-edge");
+    machine
+        .does("systemctl reload vms-edge && systemctl restart vms-edge && systemctl stop vms-edge");
     assert_eq!(machine.property("Result"), "success");
 }
 
@@ -153,7 +162,10 @@ fn an_upgrade_to_a_program_that_does_not_start_leaves_the_old_one_serving() {
     let said = machine.install(&broken);
     assert!(said.contains("the old one serves on"), "{said}");
     assert_eq!(machine.property("MainPID"), process);
-    assert_eq!(machine.metric("vms_edge_upgrades_total{result=\"failed\"}"), "1");
+    assert_eq!(
+        machine.metric("vms_edge_upgrades_total{result=\"failed\"}"),
+        "1"
+    );
     let answer = machine.does(&format!("{BATCH} -o /dev/null -w '%{{http_code}}'"));
     assert_eq!(answer, "200");
 }
@@ -172,7 +184,11 @@ fn a_bad_configuration_is_not_tried_again_and_a_crash_is() {
     assert!(!started);
     assert_eq!(machine.property("ExecMainStatus"), "78");
     assert_eq!(machine.property("ActiveState"), "failed");
-    assert_eq!(machine.property("SubState"), "failed", "and not about to be restarted");
+    assert_eq!(
+        machine.property("SubState"),
+        "failed",
+        "and not about to be restarted"
+    );
 }
 
 #[test]
