@@ -4,16 +4,11 @@ use std::collections::BTreeSet;
 
 use vms_edge::guide::CHAPTERS;
 
-use crate::{project, read};
+use crate::read;
 
 #[test]
 fn every_alert_has_a_section_of_the_guide_and_every_section_an_alert() {
-    let rules = project().join("conf/prometheus/alerts.yml");
-    let Ok(rules) = std::fs::read_to_string(rules) else {
-        // The rules and this guide come into the project side by side.
-        eprintln!("skipped: there are no alerts yet");
-        return;
-    };
+    let rules = read("conf/prometheus/alerts.yml");
     let alerts: BTreeSet<_> = rules
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- alert: "))

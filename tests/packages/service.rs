@@ -162,6 +162,7 @@ fn an_upgrade_to_a_program_that_does_not_start_leaves_the_old_one_serving() {
     let said = machine.install(&broken);
     assert!(said.contains("the old one serves on"), "{said}");
     assert_eq!(machine.property("MainPID"), process);
+    assert_eq!(machine.property("StatusText"), "serving; not handed over");
     assert_eq!(
         machine.metric("vms_edge_upgrades_total{result=\"failed\"}"),
         "1"
