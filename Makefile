@@ -1,20 +1,33 @@
 # make demo   see the main job, then try it with curl
 # make test   run every test
+# make deb    build the Debian package, in target/debian
 # make hit    measure the hit path beside nginx
 # make drill  let the VMS die and come back under load; DRILL="--away 5s" passes options on
 # Each installs what it needs and is not there.
 
 CARGO ?= cargo
 
-.PHONY: demo test hit drill
+.PHONY: demo test deb hit drill
 
 demo:
 	@sh .ci/need cmake
 	$(CARGO) run --locked --release -- demo
 
+# What tests of the packages need is Debian's, and not worth a failure elsewhere: they are skipped by name then.
 test:
-	@sh .ci/need cmake curl python3 openssl h2load=nghttp2-client prometheus promtool=prometheus protoc=protobuf-compiler
+	@sh .ci/need cmake curl python3 openssl h2load=nghttp2-client prometheus promtool=prometheus \
+		protoc=protobuf-compiler
+	@! command -v apt-get >/dev/null || sh .ci/need xz=xz-utils strip=binutils lintian man=man-db ip=iproute2 \
+		nsenter=util-linux systemd-analyze=systemd npm node=nodejs pip3=python3-pip
+	@sh .ci/tools || [ -z "$$CI" ]
 	$(CARGO) test --locked
+
+# The program is built as for every release; cargo-deb packs it with what conf/debian/build makes.
+deb:
+	@sh .ci/need cmake xz=xz-utils strip=binutils dpkg-shlibdeps=dpkg-dev
+	@sh .ci/tools package
+	$(CARGO) build --locked --release --bin vms-edge
+	conf/debian/build "$${CARGO_TARGET_DIR:-target}/release/vms-edge" target/debian
 
 hit:
 	@sh .ci/need cmake nginx wrk

@@ -41,6 +41,10 @@ use crate::origin::trust::{self, Untrusted};
 /// How often a shutdown looks whether the last request is done.
 const SHUTDOWN_STEP: Duration = Duration::from_millis(10);
 
+/// How long a shutdown waits for the request of a client that was accepted but has not spoken yet. Without it, whoever
+/// connected in the last moment would be hung up on.
+const FIRST_WORD: Duration = Duration::from_millis(100);
+
 /// How long a shutdown waits for clients to take their last answers, once all requests are done.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -348,10 +352,12 @@ impl Running {
         };
         let in_flight = || self.lasting.metrics.in_flight().get();
         let are_gone = || !self.workers.accepts() && self.workers.connections() == 0;
-        if drain == Drain::Patient {
-            self.workers.drain(drain);
-            wait(deadline, &are_gone);
-        }
+        let patience = match drain {
+            Drain::Patient => grace,
+            Drain::Quick => FIRST_WORD,
+        };
+        self.workers.drain(Drain::Patient);
+        wait(deadline.min(Instant::now() + patience), &are_gone);
         self.workers.drain(Drain::Quick);
         wait(deadline, &|| !self.workers.accepts() && in_flight() == 0);
         // What was answered last may be on its way still, behind a client that has yet to take it.

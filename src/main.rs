@@ -1,15 +1,16 @@
-//! The command line.
+//! What the program does with its command line.
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use vms_edge::app::{Edge, Given};
+use vms_edge::cli::{Arguments, Command};
 use vms_edge::config::{self, Config};
 use vms_edge::demo::tour;
 use vms_edge::demo::vms::StandIn;
@@ -21,48 +22,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit status for a bad configuration (`EX_CONFIG` of sysexits.h).
 const BAD_CONFIGURATION: u8 = 78;
-
-/// A caching edge proxy for the batch requests of a VMS's mobile widgets.
-#[derive(Parser)]
-#[command(version, about)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Serve, until SIGTERM or SIGINT; SIGHUP reloads the configuration, SIGQUIT upgrades.
-    Run {
-        /// The configuration file.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-        /// Take the place of the process at the other end of standard input.
-        #[arg(long, hide = true)]
-        take_over: bool,
-    },
-    /// Validate a configuration file; print the configuration in effect, and how long a revoked token is answered.
-    Check {
-        /// The configuration file.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
-    /// Show the main job with a stand-in VMS in the same process, then stay up to be tried.
-    Demo {
-        /// End after the tour.
-        #[arg(long)]
-        once: bool,
-    },
-    /// Serve the stand-in VMS alone, for load tests.
-    DemoVms {
-        /// Where to listen.
-        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
-        listen: SocketAddr,
-        /// How long each answer takes.
-        #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = config::duration)]
-        latency: Duration,
-    },
-}
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
@@ -78,8 +37,10 @@ fn main() -> ExitCode {
                 report(process::serve(config, file.clone(), succeeds))
             })
         }
-        Command::Check { config } => with_config(&config, |config| {
-            print!("{}\n{}", config.effective(), config.revocation());
+        Command::Check { config, quiet } => with_config(&config, |config| {
+            if !quiet {
+                print!("{}\n{}", config.effective(), config.revocation());
+            }
             ExitCode::SUCCESS
         }),
         Command::Demo { once } => report(demo(once)),

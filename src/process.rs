@@ -96,6 +96,7 @@ fn obey(signals: &mut Signals, running: Running) {
 /// Whether a successor accepts now.
 fn hand_over(running: &Running) -> bool {
     tracing::info!("starting a successor");
+    manager::starting_successor();
     let sockets = running.sockets().map_err(handover::NotHandedOver::from);
     let successor = sockets.and_then(|sockets| handover::hand_over(&sockets));
     running.handed_over(successor.is_ok());
@@ -107,6 +108,7 @@ fn hand_over(running: &Running) -> bool {
         }
         Err(error) => {
             tracing::error!(%error, "not handed over, going on");
+            manager::not_succeeded();
             false
         }
     }

@@ -54,6 +54,16 @@ pub(super) fn reloading() {
     }
 }
 
+/// A successor is being started; [`succeeded_by`] or [`not_succeeded`] follows.
+pub(super) fn starting_successor() {
+    tell(&[NotifyState::Status("starting a successor")]);
+}
+
+/// There is no successor, and the process serves on. Whoever upgrades reads it where he reads that the service runs.
+pub(super) fn not_succeeded() {
+    tell(&[NotifyState::Status("serving; not handed over")]);
+}
+
 /// Another process is the service's main one from now on.
 pub(super) fn succeeded_by(process: u32) {
     tell(&[NotifyState::MainPid(process)]);

@@ -35,14 +35,19 @@ impl Manager {
         .await
     }
 
-    /// The next message, without what it says for people.
+    /// The next message, without what it says for people; one that says nothing else is none.
     async fn told(&self) -> Vec<String> {
         let mut message = [0; 4096];
-        let received = self.socket.recv(&mut message);
-        let length = soon("a message", received).await.expect("a datagram");
-        let text = std::str::from_utf8(&message[..length]).expect("text");
-        let lines = text.lines().filter(|line| !line.starts_with("STATUS="));
-        lines.map(str::to_owned).collect()
+        loop {
+            let received = self.socket.recv(&mut message);
+            let length = soon("a message", received).await.expect("a datagram");
+            let text = std::str::from_utf8(&message[..length]).expect("text");
+            let lines = text.lines().filter(|line| !line.starts_with("STATUS="));
+            let lines: Vec<_> = lines.map(str::to_owned).collect();
+            if !lines.is_empty() {
+                return lines;
+            }
+        }
     }
 }
 
