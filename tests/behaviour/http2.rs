@@ -9,9 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::support::authority::Authority;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
+use crate::support::program::{run, said};
 use crate::support::scripted::{Connection, Scripted};
 use crate::support::soon;
-use crate::support::tools::{run, said, tool};
+use crate::support::tools::tool;
 use crate::support::world::{SHOWS, World};
 
 type Sender = h2::client::SendRequest<Bytes>;

@@ -9,9 +9,10 @@ use tokio::net::TcpStream;
 use crate::support::authority::Authority;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
+use crate::support::program::{run, said};
 use crate::support::scrape::Scrape;
 use crate::support::scripted::Scripted;
-use crate::support::tools::{run, said, tool};
+use crate::support::tools::tool;
 use crate::support::wire::{Stream, Wire};
 
 const BELIEVED: &str =

@@ -9,6 +9,7 @@ pub(crate) mod deployment;
 pub(crate) mod edge;
 pub(crate) mod log;
 pub(crate) mod otlp;
+pub(crate) mod program;
 pub(crate) mod reach;
 pub(crate) mod scrape;
 pub(crate) mod scripted;

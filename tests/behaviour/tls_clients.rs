@@ -8,10 +8,11 @@ use http_body_util::Full;
 
 use crate::support::authority::Authority;
 use crate::support::edge::TestEdge;
+use crate::support::program::{run, said};
 use crate::support::scrape::Scrape;
 use crate::support::scripted::Scripted;
 use crate::support::soon;
-use crate::support::tools::{run, said, tool};
+use crate::support::tools::tool;
 use crate::support::world::{SHOWS, World, send};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
