@@ -13,7 +13,6 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
-use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::batch::fill::Filler;
 use crate::batch::invalidate::Invalidator;
@@ -24,7 +23,8 @@ use crate::cache::store::Store;
 use crate::config::{Config, HealthCheck};
 use crate::edge::EdgeProxy;
 use crate::edge::workers::Workers;
-use crate::ops::admin::{self, Admin};
+use crate::ops::admin::{self, Admin, Office};
+use crate::ops::log::Control;
 use crate::ops::metrics::Metrics;
 use crate::origin::checker::{self, Checker};
 use crate::origin::fetch::Fetcher;
@@ -124,13 +124,14 @@ impl Edge {
 
     /// Begins to accept requests.
     ///
-    /// `log_dropped` counts the lines that the log dropped, for the metrics.
+    /// `log` is the process's, for operators who ask about it.
     ///
     /// # Errors
     ///
     /// When the machine has no randomness or no threads to give.
-    pub fn start(self, log_dropped: Option<ErrorCounter>) -> Result<Running, StartError> {
-        let config = self.config;
+    pub fn start(self, log: Option<Control>) -> Result<Running, StartError> {
+        let config = Arc::new(self.config);
+        let clock = self.clock;
         let addresses = self.listeners.iter().map(bound_address).collect();
         let admin_address = bound_address(&self.admin);
         let ready = Arc::new(AtomicBool::new(true));
@@ -143,7 +144,7 @@ impl Edge {
             .map(|batch| Windows::new(batch).longest())
             .max()
             .unwrap_or_default();
-        let fetcher = Fetcher::new(&config.upstream, Arc::clone(&servers), self.clock.clone());
+        let fetcher = Fetcher::new(&config.upstream, Arc::clone(&servers), clock.clone());
         let filler = Arc::new(Filler {
             store: Arc::new(Store::new(config.cache.max_bytes, longest)),
             // What is in the air when a mark is set is younger than the longest fetch.
@@ -151,7 +152,7 @@ impl Edge {
             flights: Arc::default(),
             detach: Box::new(|fill| drop(tokio::spawn(fill))),
             origin: Box::new(fetcher),
-            clock: self.clock,
+            clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             host: config.upstream.host.clone(),
         });
@@ -166,25 +167,32 @@ impl Edge {
             self.background
                 .spawn(checker::keep_checked(Arc::new(checker)));
         }
-        let counted = Arc::clone(&filler);
+        let (in_effect, asked) = (Arc::clone(&config), Arc::clone(&servers));
+        let (counted, marked) = (Arc::clone(&filler), Arc::clone(&filler));
         let purging = Arc::clone(&invalidator);
-        let router = admin::router(Admin {
+        let edge = EdgeProxy::new(&config, Arc::clone(&filler), servers, keys, invalidator);
+        let office = Arc::new(Office::new(Admin {
             metrics,
+            clock,
+            config: Box::new(move || Arc::clone(&in_effect)),
+            servers: Box::new(move || Arc::clone(&asked)),
             usage: Box::new(move || counted.store.usage()),
+            marks: Box::new(move || marked.marks.recent()),
+            reloads: Box::new(Vec::new),
             ready: Arc::clone(&ready),
-            log_dropped,
-            token: config.admin.token.clone(),
-            batches: config.batches.clone(),
+            log,
             purge: Box::new(move |purge| purging.purge(purge)),
-        });
-        let admin = self.admin;
+            explain: Box::new(edge.explain()),
+            reload: None,
+        }));
+        let (router, admin) = (admin::router(Arc::clone(&office)), self.admin);
+        self.background.spawn(office.keep_history());
         self.background.spawn(async move {
             let listener =
                 TcpListener::from_std(admin).expect("a bound listener can be registered");
             axum::serve(listener, router).await
         });
 
-        let edge = EdgeProxy::new(&config, Arc::clone(&filler), servers, keys, invalidator);
         let proxy = http_proxy(&config, edge);
         let workers = Workers::start(config.server.threads, &self.listeners, proxy)
             .map_err(StartError::Threads)?;

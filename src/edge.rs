@@ -25,10 +25,12 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use prometheus::IntGauge;
 
 use self::attempts::{Attempts, is_read};
+use crate::batch::explain::Explainer;
 use crate::batch::fill::Filler;
 use crate::batch::invalidate::Invalidator;
 use crate::batch::{Asked, BatchEndpoint, Outcome, Reply};
 use crate::config;
+use crate::ops::explain::{Explanation, Supposed};
 use crate::origin::forward::{self, Peer};
 use crate::origin::servers::Servers;
 use crate::reply::cache_status::{BatchResult, CacheStatus};
@@ -36,7 +38,7 @@ use crate::reply::error::EdgeError;
 use crate::request::checks::Refusal;
 use crate::request::decline::Bypass;
 use crate::request::key::KeyMaker;
-use crate::request::{self, BatchRequest, Checked, Declined, Endpoint, framing};
+use crate::request::{self, Declined, framing};
 
 /// How long a client's unused connection is kept, in seconds: longer than the idle timeout of the balancers that stand
 /// before it (Traefik 90, nginx 60), so that it is they who close.
@@ -127,10 +129,7 @@ impl EdgeProxy {
 
     /// The endpoint whose path is, byte for byte, that of the request.
     fn endpoint(&self, request: &RequestHeader) -> Option<&Arc<BatchEndpoint>> {
-        let path = request::path(request);
-        self.endpoints
-            .iter()
-            .find(|endpoint| endpoint.config.path.as_bytes() == path)
+        BatchEndpoint::of(&self.endpoints, request)
     }
 
     /// Marks what a request made wrong, by what the VMS says of it.
@@ -159,11 +158,12 @@ impl EdgeProxy {
             return Ok(Verdict::Refuse(Refusal::BodyTooLarge));
         };
         let keyed = endpoint.vary();
-        let batch =
-            match self.understand(session.req_header(), &body, checked, endpoint, &keyed, peer) {
-                Ok(batch) => batch,
-                Err(reason) => return Ok(Verdict::PassThrough(reason)),
-            };
+        let request = session.req_header();
+        let batch = endpoint.understand(request, &body, checked, &keyed, peer, &self.keys);
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(reason) => return Ok(Verdict::PassThrough(reason)),
+        };
         let asked = Asked {
             batch,
             keyed,
@@ -177,21 +177,21 @@ impl EdgeProxy {
         })
     }
 
-    fn understand(
-        &self,
-        request: &RequestHeader,
-        body: &[u8],
-        checked: Checked,
-        endpoint: &BatchEndpoint,
-        keyed: &[http::HeaderName],
-        peer: Peer,
-    ) -> Result<BatchRequest, Bypass> {
-        let endpoint = Endpoint {
-            batch: &endpoint.config,
-            vary: keyed,
-            peer_is_trusted: peer.is_trusted,
-        };
-        checked.read(request, body, &endpoint, &self.keys)
+    /// Says what would become of a request.
+    pub fn explain(&self) -> impl Fn(&Supposed) -> Explanation + Send + Sync + use<> {
+        let (endpoints, filler) = (self.endpoints.clone(), Arc::clone(&self.filler));
+        let (keys, headers) = (Arc::clone(&self.keys), self.headers.clone());
+        let trusted_proxies = self.trusted_proxies.clone();
+        move |supposed| {
+            let explainer = Explainer {
+                endpoints: &endpoints,
+                filler: &filler,
+                keys: &keys,
+                headers: &headers,
+                trusted_proxies: &trusted_proxies,
+            };
+            explainer.explain(supposed)
+        }
     }
 }
 

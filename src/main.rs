@@ -101,7 +101,7 @@ fn serve(config: Config) -> Outcome {
     let logs = log::start(&config.log)?;
     let edge = Edge::bind(config, Clock::system())?;
     let mut signals = Signals::catch()?;
-    let running = edge.start(Some(logs.dropped()))?;
+    let running = edge.start(Some(logs.control()))?;
     let addresses = running.addresses();
     tracing::info!(?addresses, admin = %running.admin_address(), "serving");
     signals.wait();

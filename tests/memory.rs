@@ -12,7 +12,7 @@ use tikv_jemalloc_ctl::thread::{allocatedp, deallocatedp};
 use vms_edge::cache::clock::{Clock, Hand};
 use vms_edge::cache::freshness::Jitter;
 use vms_edge::cache::header::{Headers, StoredHeader};
-use vms_edge::cache::shelf::{Fill, MAX_SLOTS};
+use vms_edge::cache::shelf::{FetchKind, Fill, MAX_SLOTS};
 use vms_edge::cache::store::{Store, Usage};
 use vms_edge::config::Config;
 use vms_edge::request::key::{Key, KeyMaker};
@@ -107,6 +107,7 @@ impl House {
         Fill {
             fetched: self.clock.now(),
             jitter: Jitter::new(0),
+            by: FetchKind::Whole,
             items: items.collect(),
             header,
             header_bytes,

@@ -16,7 +16,7 @@ use crate::cache::clock::Clock;
 use crate::cache::freshness::{Jitter, Usability};
 use crate::cache::header::StoredHeader;
 use crate::cache::marks::Marks;
-use crate::cache::shelf::Fill;
+use crate::cache::shelf::{FetchKind, Fill};
 use crate::cache::store::{Reason, Store};
 use crate::config;
 use crate::ops::metrics::{FetchOutcome, Metrics};
@@ -63,6 +63,7 @@ pub type Landed = Result<Arc<Filled>, Arc<FetchError>>;
 pub struct Question {
     key: Key,
     user: UserId,
+    by: FetchKind,
     /// Headers that the key covers; one learnt meanwhile is not among them.
     keyed: Arc<Vec<HeaderName>>,
     request: RequestHeader,
@@ -86,6 +87,7 @@ impl Question {
         Self {
             key: asked.batch.key,
             user: asked.batch.user,
+            by: FetchKind::Whole,
             keyed: Arc::clone(&asked.keyed),
             request: asked.request.clone(),
             body: asked.body.clone(),
@@ -96,7 +98,12 @@ impl Question {
     /// The client's request, but for `ids` only, in the form that the client used.
     ///
     /// `None` where that makes a longer target than HTTP libraries take: brackets are encoded that were plain before.
-    pub fn part(asked: &Asked<'_>, ids: &[u64], batch: &config::Batch) -> Option<Self> {
+    pub fn part(
+        asked: &Asked<'_>,
+        ids: &[u64],
+        batch: &config::Batch,
+        by: FetchKind,
+    ) -> Option<Self> {
         let (query, body) = asked.batch.form.write(ids, batch);
         let mut target = batch.path.clone().into_bytes();
         if !query.is_empty() {
@@ -104,6 +111,7 @@ impl Question {
             target.extend_from_slice(&query);
         }
         let mut question = Self::whole(asked);
+        question.by = by;
         question.request.set_raw_path(&target).ok()?;
         question.body = body.into();
         Some(question)
@@ -211,7 +219,7 @@ impl Filler {
         lead: &Lead<Landed>,
     ) -> Result<Filled, FetchError> {
         let ids = lead.ids();
-        let (key, user) = (question.key, question.user);
+        let (key, user, by) = (question.key, question.user, question.by);
         let keyed = Arc::clone(&question.keyed);
         let (request, body) = question.into_request(self).map_err(FetchError::Broken)?;
         let started = Instant::now();
@@ -234,7 +242,7 @@ impl Filler {
             }
         };
         let fill = self
-            .take_apart(endpoint, &answer, ids, &keyed)
+            .take_apart(endpoint, &answer, ids, &keyed, by)
             .and_then(|fill| {
                 // Known first, then looked whether it was refused: a refusal does the two in the other order, so that one of
                 // them sees the other.
@@ -267,6 +275,7 @@ impl Filler {
         answer: &Answer,
         ids: &[u64],
         keyed: &[HeaderName],
+        by: FetchKind,
     ) -> Result<Fill, Unfit> {
         let mut ascending = ids.to_vec();
         ascending.sort_unstable();
@@ -287,6 +296,7 @@ impl Filler {
                 false => answer.started,
             },
             jitter: Jitter::new(fastrand::u16(..)),
+            by,
             header,
             header_bytes,
             body: answer.body.clone(),

@@ -1,5 +1,6 @@
 //! Every metric, with its meaning. Labels are closed sets: no path, no user, no id; a batch endpoint has a name.
 
+pub mod counts;
 mod label;
 mod servers;
 
@@ -45,6 +46,14 @@ impl<L: Label> CounterPer<L> {
 
     fn add(&self, value: L, count: u64) {
         self.counters[value.place()].inc_by(count);
+    }
+
+    fn get(&self, value: L) -> u64 {
+        self.counters[value.place()].get()
+    }
+
+    fn all(&self) -> impl Iterator<Item = (L, u64)> {
+        L::ALL.iter().map(|&value| (value, self.get(value)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::super::address::{LISTEN, NETWORK, overlap};
+use super::super::address::{LISTEN, NAME, NETWORK, overlap};
 use super::super::material::{Token, read_token};
 use super::super::section::{Kind, Section};
 use super::super::{Admin, Server};
@@ -63,6 +63,7 @@ pub(super) fn server(mut section: Section<'_>) -> Option<Server> {
 pub(super) fn admin(mut section: Section<'_>, taken: &[SocketAddr]) -> Option<Admin> {
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090));
     let listen = section.text("listen", local, &LISTEN);
+    let hosts = section.list("hosts", Vec::new(), &NAME);
     let token_file = section.optional_text("token_file", &TOKEN_FILE);
     if let Some(listen) = listen
         && let Some((index, other)) = taken
@@ -80,6 +81,7 @@ pub(super) fn admin(mut section: Section<'_>, taken: &[SocketAddr]) -> Option<Ad
     let (token_file, token) = token_file?.unzip();
     Some(Admin {
         listen: listen?,
+        hosts: hosts?,
         token_file,
         token,
     })
