@@ -1,5 +1,5 @@
-//! The admin listener: health, readiness and metrics for probes and Prometheus, open to whoever reaches it; all
-//! else for whoever has the token.
+//! The admin listener: health, readiness and metrics for probes and Prometheus, open to whoever reaches it; a page without
+//! anything on it, that asks for the token; and all else for whoever has the token.
 //!
 //! A browser that was led here by somebody else's page (DNS rebinding) has no token, and is not even let try one: it says
 //! in `Host` where it believes to be, and in `Origin` whose page it is. See [`guard`].
@@ -9,6 +9,7 @@ mod explaining;
 mod guard;
 mod history;
 mod level;
+mod page;
 mod probes;
 mod purging;
 mod reloading;
@@ -105,7 +106,6 @@ impl Office {
         history.note(Sample {
             at: now,
             counts: self.admin.metrics.counts(),
-            cache_bytes: (self.admin.usage)().bytes,
             latency: (self.admin.servers)().latency_since(last),
         });
     }
@@ -134,6 +134,7 @@ pub fn router(office: Arc<Office>) -> Router {
         .fallback(async || error(StatusCode::NOT_FOUND, "There is nothing here."))
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(state(), guard::token))
+        .merge(page::routes())
         .layer(middleware::from_fn_with_state(state(), guard::place))
         .merge(probes)
         .layer(middleware::map_response(sealed))

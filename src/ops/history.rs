@@ -26,8 +26,6 @@ pub struct Sample {
     pub at: Time,
     /// What was counted so far.
     pub counts: Counts,
-    /// Bytes that stored items occupied.
-    pub cache_bytes: u64,
     /// How long the fetches took that ended since the sample before.
     pub latency: Option<Quantiles>,
 }
@@ -53,7 +51,6 @@ impl History {
         let sample = Sample {
             at: start,
             counts: Counts::default(),
-            cache_bytes: 0,
             latency: None,
         };
         Self {
@@ -136,7 +133,6 @@ mod tests {
         Sample {
             at,
             counts: counted(requests),
-            cache_bytes: 0,
             latency: None,
         }
     }

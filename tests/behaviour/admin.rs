@@ -3,6 +3,7 @@
 mod explain;
 mod guard;
 mod level;
+mod page;
 mod status;
 
 use std::io::Write;

@@ -1,6 +1,7 @@
 //! What the behaviour tests are told with.
 
 pub(crate) mod binary;
+pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod deaf;
 pub(crate) mod deployment;

@@ -53,7 +53,6 @@ struct Columns {
     hit_ratio_items: Vec<Option<f64>>,
     latency_p50_ms: Vec<Option<f64>>,
     latency_p99_ms: Vec<Option<f64>>,
-    cache_bytes: Vec<u64>,
 }
 
 impl Columns {
@@ -90,7 +89,6 @@ impl Columns {
             .push(latency.map(|it| milliseconds(it.p50)));
         self.latency_p99_ms
             .push(latency.map(|it| milliseconds(it.p99)));
-        self.cache_bytes.push(after.cache_bytes);
     }
 }
 
