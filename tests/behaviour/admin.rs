@@ -4,6 +4,7 @@ mod explain;
 mod guard;
 mod level;
 mod page;
+mod readme;
 mod status;
 
 use std::io::Write;

@@ -71,10 +71,10 @@ fn less<const N: usize>(mut now: [u64; N], earlier: [u64; N]) -> [u64; N] {
     now
 }
 
-/// As a number from 0 to 1.
+/// As a number from 0 to 1, to four digits.
 #[expect(clippy::cast_precision_loss, reason = "a ratio is no exact number")]
 fn ratio(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
+    (whole > 0).then(|| (part as f64 / whole as f64 * 10_000.0).round() / 10_000.0)
 }
 
 impl Metrics {

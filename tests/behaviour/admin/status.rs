@@ -38,7 +38,7 @@ async fn the_status_tells_what_was_counted_and_what_it_saved() {
         assert_eq!(traffic["batches"], batches, "{window}");
         let items = json!({"fresh": 5, "stale": 0, "absent": 1, "missing": 3});
         assert_eq!(traffic["items"], items, "{window}");
-        let ratios = json!({"requests": 3.0 / 5.0, "items": 6.0 / 9.0});
+        let ratios = json!({"requests": 0.6, "items": 0.6667});
         assert_eq!(traffic["hit_ratio"], ratios, "{window}");
         assert_eq!(traffic["fetches"], 2, "{window}");
         assert_eq!(traffic["fetch_ids"], 3, "{window}");
