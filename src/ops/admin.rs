@@ -2,7 +2,7 @@
 //! anything on it, that asks for the token; and all else for whoever has the token.
 //!
 //! A browser that was led here by somebody else's page (DNS rebinding) has no token, and is not even let try one: it says
-//! in `Host` where it believes to be, and in `Origin` whose page it is. See [`guard`].
+//! in `Host` where it believes to be, and in `Origin` whose page it is. Both are looked at in `guard`.
 
 mod answer;
 mod explaining;
