@@ -1,43 +1,47 @@
 //! The one place where parts are built and joined.
 //!
 //! [`Edge::bind`] does all that can fail before a single request is accepted; [`Edge::start`] then serves until
-//! [`Running::stop`].
+//! [`Running::stop`]. What follows from the configuration alone is a [`Site`], which [`Running::reload`] replaces.
+
+mod lasting;
+mod reload;
+pub mod sockets;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
-use crate::batch::fill::Filler;
-use crate::batch::invalidate::Invalidator;
+use self::lasting::{Lasting, Upkeep};
+use self::reload::{Follower, Reloader};
+use self::sockets::{Bound, Inherited};
 use crate::cache::clock::Clock;
-use crate::cache::freshness::Windows;
-use crate::cache::marks::Marks;
-use crate::cache::store::Store;
-use crate::config::{Config, HealthCheck};
+use crate::config::Config;
 use crate::edge::EdgeProxy;
-use crate::edge::workers::Workers;
+use crate::edge::site::Site;
+use crate::listen::certificates::{self, Certificates, NoTls};
+use crate::listen::{self, Drain, Listener, Rules, Workers};
 use crate::ops::admin::{self, Admin, Office};
 use crate::ops::log::Control;
-use crate::ops::metrics::Metrics;
-use crate::origin::checker::{self, Checker};
-use crate::origin::fetch::Fetcher;
-use crate::origin::resolve::{RESOLVE_EVERY, SystemResolver, Unresolvable};
-use crate::origin::servers::Servers;
+use crate::ops::metrics::UpgradeResult;
+use crate::ops::reload::{Asker, Reload};
+use crate::origin::resolve::Unresolvable;
 use crate::origin::trust::{self, Untrusted};
-use crate::request::key::KeyMaker;
-
-/// Connections that the kernel holds until they are accepted (bounded by `net.core.somaxconn`).
-const BACKLOG: u32 = 4096;
 
 /// How often a shutdown looks whether the last request is done.
 const SHUTDOWN_STEP: Duration = Duration::from_millis(10);
+
+/// How long a shutdown waits for clients to take their last answers, once all requests are done.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why the edge cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +59,9 @@ pub enum StartError {
     /// A server of the VMS has no address.
     #[error(transparent)]
     Upstream(#[from] Unresolvable),
+    /// The edge's certificates cannot be shown.
+    #[error(transparent)]
+    Tls(#[from] NoTls),
     /// The VMS's certificate cannot be verified.
     #[error(transparent)]
     Trust(#[from] Untrusted),
@@ -66,142 +73,173 @@ pub enum StartError {
     Threads(io::Error),
 }
 
+/// What an edge is given beside its configuration.
+#[derive(Default)]
+pub struct Given {
+    /// The file that the configuration came from, and can be reloaded from.
+    pub file: Option<PathBuf>,
+    /// What time it is.
+    pub clock: Clock,
+    /// Sockets that listen already.
+    pub sockets: Inherited,
+    /// The log of the process, for operators.
+    pub log: Option<Control>,
+}
+
 /// An edge whose ports are bound and whose upstream is resolved; no request is accepted yet.
 pub struct Edge {
-    config: Config,
-    clock: Clock,
-    listeners: Vec<std::net::TcpListener>,
-    admin: std::net::TcpListener,
-    servers: Servers,
-    /// Runs what is not a request: the admin listener, resolving names, health checks.
+    file: Option<PathBuf>,
+    log: Option<Control>,
+    lasting: Arc<Lasting>,
+    site: Site,
+    listeners: Vec<Bound>,
+    tls_listeners: Vec<Bound>,
+    admin: Bound,
+    /// Runs what is not a request: the admin listener, resolving names, health checks, reloads.
     background: Runtime,
 }
 
 /// An edge that serves.
 pub struct Running {
-    addresses: Vec<SocketAddr>,
-    admin_address: SocketAddr,
-    filler: Arc<Filler>,
+    listeners: Vec<Bound>,
+    tls_listeners: Vec<Bound>,
+    certificates: Arc<Certificates>,
+    admin: Bound,
+    /// Whether the admin listener accepts no more.
+    admin_closed: watch::Sender<bool>,
+    lasting: Arc<Lasting>,
+    site: Arc<ArcSwap<Site>>,
+    reloader: Arc<Reloader>,
     ready: Arc<AtomicBool>,
-    grace: Duration,
     workers: Workers,
     background: Runtime,
 }
 
 impl Edge {
-    /// Resolves the upstream, then binds every address.
+    /// Resolves the upstream, then binds every address that is not listened on already.
     ///
     /// # Errors
     ///
     /// Any [`StartError`]; what was bound is released.
-    pub fn bind(config: Config, clock: Clock) -> Result<Self, StartError> {
+    pub fn bind(config: Config, given: Given) -> Result<Self, StartError> {
+        let Given {
+            file,
+            clock,
+            mut sockets,
+            log,
+        } = given;
         let background = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("vms-edge-background")
             .enable_all()
             .build()
             .map_err(StartError::Threads)?;
-        let authorities = trust::authorities(&config.upstream)?;
-        let (servers, listeners, admin) = background.block_on(async {
-            let resolver = Box::new(SystemResolver);
-            let upstream = &config.upstream;
-            let servers = Servers::resolve(upstream, authorities, resolver, clock.clone()).await?;
-            let listen = |address: &SocketAddr| listen("server.listen", *address);
-            let listeners = config.server.listen.iter().map(listen);
-            let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
-            let admin = self::listen("admin.listen", config.admin.listen)?;
-            Ok::<_, StartError>((servers, listeners, admin))
+        let lasting = Lasting::new(&config, clock)?;
+        let config = Arc::new(config);
+        let (site, listeners, tls_listeners, admin) = background.block_on(async {
+            let site = lasting.site(Arc::clone(&config), None).await?;
+            let mut listen = |key: &'static str, addresses: &[SocketAddr]| {
+                let listen = |address: &SocketAddr| sockets.listen(key, *address);
+                addresses.iter().map(listen).collect::<Result<Vec<_>, _>>()
+            };
+            let listeners = listen("server.listen", &config.server.listen)?;
+            let tls_listeners = listen("server.tls.listen", &config.server.tls_listeners())?;
+            let admin = sockets.listen("admin.listen", config.admin.listen)?;
+            Ok::<_, StartError>((site, listeners, tls_listeners, admin))
         })?;
         Ok(Self {
-            config,
-            clock,
+            file,
+            log,
+            lasting: Arc::new(lasting),
+            site,
             listeners,
+            tls_listeners,
             admin,
-            servers,
             background,
         })
     }
 
     /// Begins to accept requests.
     ///
-    /// `log` is the process's, for operators who ask about it.
-    ///
     /// # Errors
     ///
-    /// When the machine has no randomness or no threads to give.
-    pub fn start(self, log: Option<Control>) -> Result<Running, StartError> {
-        let config = Arc::new(self.config);
-        let clock = self.clock;
-        let addresses = self.listeners.iter().map(bound_address).collect();
-        let admin_address = bound_address(&self.admin);
+    /// When the machine has no threads, descriptors or randomness to give.
+    pub fn start(self) -> Result<Running, StartError> {
+        let (lasting, config) = (self.lasting, Arc::clone(&self.site.config));
         let ready = Arc::new(AtomicBool::new(true));
-        let servers = Arc::new(self.servers);
-        let metrics = Arc::new(Metrics::new());
-        metrics.watch(&servers);
-        let longest = config
-            .batches
-            .iter()
-            .map(|batch| Windows::new(batch).longest())
-            .max()
-            .unwrap_or_default();
-        let fetcher = Fetcher::new(&config.upstream, Arc::clone(&servers), clock.clone());
-        let filler = Arc::new(Filler {
-            store: Arc::new(Store::new(config.cache.max_bytes, longest)),
-            // What is in the air when a mark is set is younger than the longest fetch.
-            marks: Arc::new(Marks::new(longest + config.upstream.longest_fetch())),
-            flights: Arc::default(),
-            detach: Box::new(|fill| drop(tokio::spawn(fill))),
-            origin: Box::new(fetcher),
-            clock: clock.clone(),
-            metrics: Arc::clone(&metrics),
-            host: config.upstream.host.clone(),
-        });
+        lasting.make_room(&self.site);
+        let upkeep = Upkeep::of(&self.site, self.background.handle());
+        let site = Arc::new(ArcSwap::from_pointee(self.site));
+        let rules = Arc::new(Rules::of(&config));
+        let metrics = Arc::clone(&lasting.metrics);
+        let certificates = Arc::new(Certificates::new(&config.server, metrics)?);
+        let (shown, subject_to) = (Arc::clone(&certificates), Arc::clone(&rules));
+        let leveled = self.log.clone();
+        let followers: Vec<Follower> = vec![
+            Box::new(move |config| shown.apply(&config.server)),
+            Box::new(move |config| subject_to.apply(config)),
+            Box::new(move |config| {
+                if let Some(log) = &leveled {
+                    log.set_level(config.log.level);
+                }
+            }),
+        ];
+        let reloader = Arc::new(Reloader::new(
+            self.file,
+            Arc::clone(&lasting),
+            Arc::clone(&site),
+            upkeep,
+            self.background.handle().clone(),
+            followers,
+        ));
 
-        let keys = Arc::new(KeyMaker::new().map_err(StartError::Secret)?);
-        let invalidator = Invalidator::new(Arc::clone(&filler), Arc::clone(&keys), &config);
-        let invalidator = Arc::new(invalidator);
-
-        self.background.spawn(keep_resolved(Arc::clone(&servers)));
-        if config.upstream.health.check != HealthCheck::Never {
-            let checker = Checker::new(&config.upstream, Arc::clone(&servers));
-            self.background
-                .spawn(checker::keep_checked(Arc::new(checker)));
-        }
-        let (in_effect, asked) = (Arc::clone(&config), Arc::clone(&servers));
-        let (counted, marked) = (Arc::clone(&filler), Arc::clone(&filler));
-        let purging = Arc::clone(&invalidator);
-        let edge = EdgeProxy::new(&config, Arc::clone(&filler), servers, keys, invalidator);
-        let office = Arc::new(Office::new(Admin {
-            metrics,
-            clock,
-            config: Box::new(move || Arc::clone(&in_effect)),
-            servers: Box::new(move || Arc::clone(&asked)),
-            usage: Box::new(move || counted.store.usage()),
-            marks: Box::new(move || marked.marks.recent()),
-            reloads: Box::new(Vec::new),
-            ready: Arc::clone(&ready),
-            log,
-            purge: Box::new(move |purge| purging.purge(purge)),
-            explain: Box::new(edge.explain()),
-            reload: None,
-        }));
-        let (router, admin) = (admin::router(Arc::clone(&office)), self.admin);
+        let office = office(&lasting, &site, &reloader, &ready, self.log);
+        let router = admin::router(Arc::clone(&office));
         self.background.spawn(office.keep_history());
+        let admin = self.admin.try_clone().map_err(StartError::Threads)?;
+        let admin_closed = watch::Sender::new(false);
+        let mut closed = admin_closed.subscribe();
         self.background.spawn(async move {
-            let listener =
-                TcpListener::from_std(admin).expect("a bound listener can be registered");
-            axum::serve(listener, router).await
+            let listener = TcpListener::from_std(admin.socket);
+            let listener = listener.expect("a bound socket can be registered");
+            let closed = async move { drop(closed.wait_for(|closed| *closed).await) };
+            axum::serve(listener, router)
+                .with_graceful_shutdown(closed)
+                .await
         });
 
-        let proxy = http_proxy(&config, edge);
-        let workers = Workers::start(config.server.threads, &self.listeners, proxy)
-            .map_err(StartError::Threads)?;
+        let expiring = Arc::clone(&certificates);
+        let days_left = move || expiring.days_left(SystemTime::now());
+        lasting.metrics.clients().watch_certificates(days_left);
+        if !config.server.tls.is_empty() {
+            let watched = certificates::keep_watched(Arc::clone(&certificates));
+            self.background.spawn(watched);
+        }
+
+        let plain = self.listeners.iter().map(|bound| (bound, None));
+        let tls = self.tls_listeners.iter();
+        let tls = tls.map(|bound| (bound, certificates.listener(bound.configured)));
+        let listeners = plain.chain(tls).map(|(bound, tls)| {
+            let socket = bound.socket.try_clone()?;
+            Ok(Listener { socket, tls })
+        });
+        let listeners: io::Result<Vec<Listener>> = listeners.collect();
+        let listeners = listeners.map_err(StartError::Threads)?;
+        let in_flight = lasting.metrics.in_flight().clone();
+        let proxy = http_proxy(&config, EdgeProxy::new(Arc::clone(&site), in_flight));
+        let metrics = Arc::clone(&lasting.metrics);
+        let workers = Workers::start(config.server.threads, &listeners, rules, proxy, metrics);
+        let workers = workers.map_err(StartError::Threads)?;
         Ok(Running {
-            addresses,
-            admin_address,
-            filler,
+            listeners: self.listeners,
+            tls_listeners: self.tls_listeners,
+            certificates,
+            admin: self.admin,
+            admin_closed,
+            lasting,
+            site,
+            reloader,
             ready,
-            grace: config.server.grace,
             workers,
             background: self.background,
         })
@@ -210,13 +248,53 @@ impl Edge {
 
 impl Running {
     /// Where clients connect.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(Bound::address).collect()
+    }
+
+    /// Where clients connect with TLS.
+    pub fn tls_addresses(&self) -> Vec<SocketAddr> {
+        self.tls_listeners.iter().map(Bound::address).collect()
+    }
+
+    /// What they are shown there.
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// Where operators connect.
     pub fn admin_address(&self) -> SocketAddr {
-        self.admin_address
+        self.admin.address()
+    }
+
+    /// Handles to all sockets that listen, for whoever is to go on listening.
+    ///
+    /// # Errors
+    ///
+    /// When there are no descriptors to be had.
+    pub fn sockets(&self) -> io::Result<Vec<Bound>> {
+        let clients = self.listeners.iter().chain(&self.tls_listeners);
+        clients.chain([&self.admin]).map(Bound::try_clone).collect()
+    }
+
+    /// Reads the configuration's file again and puts it into effect, but for listeners, threads and the admin address.
+    ///
+    /// Not to be called from within a runtime.
+    pub fn reload(&self, by: Asker) -> Reload {
+        self.background.block_on(self.reloader.reload(by))
+    }
+
+    /// Counts an attempt to let a successor take over.
+    pub fn handed_over(&self, successfully: bool) {
+        self.lasting.metrics.upgraded(match successfully {
+            true => UpgradeResult::HandedOver,
+            false => UpgradeResult::Failed,
+        });
+    }
+
+    /// The last reloads, the latest first.
+    pub fn reloads(&self) -> Vec<Reload> {
+        self.reloader.last()
     }
 
     /// Stops accepting, waits for requests in flight (at most `server.grace`), and ends all threads.
@@ -224,69 +302,93 @@ impl Running {
     /// Readiness turns first. Returns as soon as the last request is done.
     pub fn stop(self) {
         self.ready.store(false, Ordering::SeqCst);
-        self.workers.stop_accepting();
-        let deadline = Instant::now() + self.grace;
-        let in_flight = || self.filler.metrics.in_flight().get();
-        let done = || !self.workers.accept() && in_flight() == 0;
-        while !done() && Instant::now() < deadline {
-            std::thread::sleep(SHUTDOWN_STEP);
+        self.finish(Drain::Quick);
+    }
+
+    /// The same, for one whose successor accepts from its sockets already: whoever has a connection may ask once more on it.
+    pub fn leave(self) {
+        // Whoever asks how the edge is, asks the successor.
+        self.admin_closed.send_replace(true);
+        self.finish(Drain::Patient);
+    }
+
+    fn finish(self, drain: Drain) {
+        // Whoever connects from now on is refused, or comes to the successor.
+        drop((self.listeners, self.tls_listeners, self.admin));
+        let grace = self.site.load().config.server.grace;
+        let deadline = Instant::now() + grace;
+        let wait = |deadline: Instant, done: &dyn Fn() -> bool| {
+            while !done() && Instant::now() < deadline {
+                std::thread::sleep(SHUTDOWN_STEP);
+            }
+        };
+        let in_flight = || self.lasting.metrics.in_flight().get();
+        let are_gone = || !self.workers.accepts() && self.workers.connections() == 0;
+        if drain == Drain::Patient {
+            self.workers.drain(drain);
+            wait(deadline, &are_gone);
         }
+        self.workers.drain(Drain::Quick);
+        wait(deadline, &|| !self.workers.accepts() && in_flight() == 0);
+        // What was answered last may be on its way still, behind a client that has yet to take it.
+        wait(deadline.min(Instant::now() + FAREWELL), &are_gone);
         let left = in_flight();
         if left > 0 {
-            tracing::warn!(left, grace = ?self.grace, "requests were cut off at the end of the grace");
+            tracing::warn!(
+                left,
+                ?grace,
+                "requests were cut off at the end of the grace"
+            );
         }
         self.workers.stop_serving();
         self.background.shutdown_timeout(Duration::ZERO);
     }
 }
 
+/// What the admin listener tells of, and what it can do.
+fn office(
+    lasting: &Arc<Lasting>,
+    site: &Arc<ArcSwap<Site>>,
+    reloader: &Arc<Reloader>,
+    ready: &Arc<AtomicBool>,
+    log: Option<Control>,
+) -> Arc<Office> {
+    let [told, asked, purging, explaining] = [(); 4].map(|()| Arc::clone(site));
+    let (store, marks) = (Arc::clone(&lasting.store), Arc::clone(&lasting.marks));
+    let (reloading, reloaded) = (Arc::clone(reloader), Arc::clone(reloader));
+    Arc::new(Office::new(Admin {
+        metrics: Arc::clone(&lasting.metrics),
+        clock: lasting.clock.clone(),
+        config: Box::new(move || Arc::clone(&told.load().config)),
+        servers: Box::new(move || Arc::clone(&asked.load().servers)),
+        usage: Box::new(move || store.usage()),
+        marks: Box::new(move || marks.recent()),
+        reloads: Box::new(move || reloaded.last()),
+        ready: Arc::clone(ready),
+        log,
+        purge: Box::new(move |purge| purging.load().invalidator.purge(purge)),
+        explain: Box::new(move |supposed| explaining.load().explain(supposed)),
+        reload: Box::new(move || {
+            let reloader = Arc::clone(&reloading);
+            Box::pin(async move { reloader.reload(Asker::Admin).await })
+        }),
+    }))
+}
+
 /// Pingora's proxying around the edge's phases.
 fn http_proxy(config: &Config, edge: EdgeProxy) -> HttpProxy<EdgeProxy> {
     let server = Arc::new(ServerConf {
         threads: config.server.threads,
-        ca_file: trust::connector_file(&config.upstream),
+        ca_file: trust::lasting_connector_file(),
         max_retries: MAX_TRIES,
         ..ServerConf::default()
     });
     let mut proxy = HttpProxy::new(edge, server);
+    proxy.h2_options = Some(listen::http2_options());
+    proxy.server_options = Some(listen::server_options());
     proxy.handle_init_modules();
     proxy
 }
 
 /// Servers and connections that one request tries at the most.
 const MAX_TRIES: usize = 16;
-
-fn listen(key: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
-    let listen = || {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4(),
-            SocketAddr::V6(_) => TcpSocket::new_v6(),
-        }?;
-        // A restarted edge may listen although connections of its predecessor are still closing.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)?.into_std()
-    };
-    listen().map_err(|source| StartError::Listen {
-        key,
-        address,
-        source,
-    })
-}
-
-fn bound_address(listener: &std::net::TcpListener) -> SocketAddr {
-    listener
-        .local_addr()
-        .expect("a bound listener has an address")
-}
-
-async fn keep_resolved(servers: Arc<Servers>) {
-    let mut tick = tokio::time::interval(RESOLVE_EVERY);
-    tick.tick().await;
-    loop {
-        tick.tick().await;
-        for failure in servers.refresh().await {
-            tracing::warn!(%failure, "the addresses it had are kept");
-        }
-    }
-}

@@ -115,6 +115,16 @@ impl BatchEndpoint {
         }
     }
 
+    /// The same endpoint, knowing what one under an earlier configuration has learnt of the VMS.
+    pub fn knowing(mut self, before: &Self) -> Self {
+        let learnt = before.vary();
+        self.learn_vary(&learnt[before.configured_vary..]);
+        if self.config.order == before.config.order {
+            self.order = before.order.clone();
+        }
+        self
+    }
+
     /// The one of `endpoints` whose path is, byte for byte, that of the request.
     pub fn of<'a>(endpoints: &'a [Arc<Self>], request: &RequestHeader) -> Option<&'a Arc<Self>> {
         let path = request::path(request);
@@ -150,6 +160,7 @@ impl BatchEndpoint {
             batch: &self.config,
             vary: keyed,
             peer_is_trusted: peer.is_trusted,
+            scheme: peer.scheme,
         }
     }
 

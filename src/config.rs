@@ -7,12 +7,15 @@
 //! What always holds: a [`Config`] exists only if the file had no fault. All faults of a file are found in one pass and
 //! reported together, in file order ([`ConfigError`]), so that an operator repairs it once.
 //!
-//! Relative paths in the file (`upstream.ca`, `admin.token_file`) are relative to the working directory.
+//! Relative paths in the file (`server.tls.certificate`, `upstream.ca`, `admin.token_file` and the like) are relative to
+//! the working directory.
 
 mod address;
 mod bound;
+mod change;
 mod fault;
 mod file;
+mod identity;
 mod material;
 mod names;
 mod route;
@@ -30,7 +33,9 @@ use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 pub use bound::{Bound, Revocation};
+pub use change::Change;
 pub use fault::{ConfigError, Fault};
+pub use identity::{ClientCa, Identity, IdentityFault, Validity};
 pub use material::{MaterialError, Token, read_authorities};
 pub use route::{PathPattern, Segment};
 
@@ -58,6 +63,8 @@ pub struct Config {
     pub invalidate: Vec<Invalidate>,
     /// `[cache]`: the memory.
     pub cache: Cache,
+    /// `[limits]`: what clients may take up.
+    pub limits: Limits,
     /// `[admin]`: the operators' listener.
     pub admin: Admin,
     /// `[log]`: what is written, and how.
@@ -67,15 +74,49 @@ pub struct Config {
 /// `[server]`: towards the clients.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Server {
-    /// Plain HTTP listeners: at least one; none takes the address of another. Port 0 lets the system choose.
-    /// Default `0.0.0.0:8080`.
+    /// Plain HTTP listeners: at least one, unless there is one of `tls`; none takes the address of another. Port 0 lets
+    /// the system choose. Default `0.0.0.0:8080`.
     pub listen: Vec<SocketAddr>,
+    /// `[[server.tls]]`, in file order. Default: none.
+    pub tls: Vec<ServerTls>,
+    /// Whether each connection begins with a PROXY protocol header, which tells the client's address; only with
+    /// `trusted_proxies`. Default false.
+    pub proxy_protocol: bool,
     /// Worker threads, 1 to 1024; the file's 0, the default, has become the number of cores.
     pub threads: usize,
     /// Longest wait for requests in flight at shutdown, 0s to 1h. Default 30s.
     pub grace: Duration,
     /// Peers whose X-Forwarded-For is believed; distinct, no bits beyond the prefix. Default: none.
     pub trusted_proxies: Vec<IpNet>,
+}
+
+/// One `[[server.tls]]`: a certificate, and where it is shown.
+///
+/// Several may have one address: they agree on client certificates and HTTP/2, and the client's SNI chooses the
+/// certificate; the first is shown to whoever asks for none of the names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerTls {
+    /// Where it listens; always given. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// PEM file with the certificate, and those that lead to an authority; always given.
+    pub certificate: PathBuf,
+    /// PEM file with its private key; always given.
+    pub key: PathBuf,
+    /// What was in the two files.
+    pub identity: Identity,
+    /// Whose certificates clients show; `None`, the default: they are not asked.
+    pub clients: Option<ClientCa>,
+    /// Whether HTTP/2 is offered. Default true.
+    pub http2: bool,
+}
+
+/// Whether a client must have a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// None without a valid one.
+    Required,
+    /// One that it shows must be valid.
+    Optional,
 }
 
 /// `[upstream]`: towards the VMS.
@@ -290,6 +331,21 @@ pub struct Cache {
     pub max_bytes: u64,
 }
 
+/// `[limits]`: what clients may take up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of all clients, 0 to 1000000; 0, the default: no limit.
+    pub connections: usize,
+    /// Connections of one client address, 0 to 1000000; 0, the default: no limit. An IPv6 address is its /64 network.
+    pub address_connections: usize,
+    /// Longest time from a connection, or from the first byte of a further request, to the end of a request's header,
+    /// 100ms to 1h. Default 10s.
+    pub header_timeout: Duration,
+    /// Longest time from a request's header to the last byte of its body, up to 1d; `None`, the file's 0s: no limit.
+    /// Default 5m.
+    pub body_timeout: Option<Duration>,
+}
+
 /// `[admin]`: the operators' listener, plain HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
@@ -335,6 +391,19 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     match std::str::from_utf8(&bytes) {
         Ok(text) => Config::parse(text, &name),
         Err(error) => Err(ConfigError::not_text(name, &bytes, error.valid_up_to())),
+    }
+}
+
+impl Server {
+    /// The addresses of the TLS listeners, each once, in file order.
+    pub fn tls_listeners(&self) -> Vec<SocketAddr> {
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for tls in &self.tls {
+            if !addresses.contains(&tls.listen) {
+                addresses.push(tls.listen);
+            }
+        }
+        addresses
     }
 }
 

@@ -7,16 +7,16 @@
 mod access;
 mod attempts;
 mod client;
-pub mod workers;
+pub mod site;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use http::{StatusCode, Version, header};
-use ipnet::IpNet;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
@@ -25,20 +25,14 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use prometheus::IntGauge;
 
 use self::attempts::{Attempts, is_read};
-use crate::batch::explain::Explainer;
-use crate::batch::fill::Filler;
-use crate::batch::invalidate::Invalidator;
-use crate::batch::{Asked, BatchEndpoint, Outcome, Reply};
-use crate::config;
-use crate::ops::explain::{Explanation, Supposed};
+use self::site::{Site, Verdict};
+use crate::listen;
 use crate::origin::forward::{self, Peer};
-use crate::origin::servers::Servers;
 use crate::reply::cache_status::{BatchResult, CacheStatus};
 use crate::reply::error::EdgeError;
 use crate::request::checks::Refusal;
 use crate::request::decline::Bypass;
-use crate::request::key::KeyMaker;
-use crate::request::{self, Declined, framing};
+use crate::request::{Scheme, framing};
 
 /// How long a client's unused connection is kept, in seconds: longer than the idle timeout of the balancers that stand
 /// before it (Traefik 90, nginx 60), so that it is they who close.
@@ -46,19 +40,14 @@ const KEEP_ALIVE_SECONDS: u64 = 120;
 
 /// The proxy: batches answered, all else passed through.
 pub struct EdgeProxy {
-    endpoints: Vec<Arc<BatchEndpoint>>,
-    filler: Arc<Filler>,
-    servers: Arc<Servers>,
-    invalidator: Arc<Invalidator>,
-    keys: Arc<KeyMaker>,
-    headers: config::Headers,
-    trusted_proxies: Vec<IpNet>,
-    idle_timeout: Duration,
-    log_access: bool,
+    site: Arc<ArcSwap<Site>>,
+    in_flight: IntGauge,
 }
 
 /// What is known of one request, from phase to phase.
 pub struct RequestContext {
+    /// What answers it.
+    site: Arc<Site>,
     started: Instant,
     peer: Peer,
     /// What became of a request on a batch path; `None` on any other.
@@ -91,107 +80,10 @@ impl Drop for InFlight {
     }
 }
 
-/// What the edge does with a request on a batch path.
-enum Verdict {
-    Reply(Reply),
-    Refuse(Refusal),
-    PassThrough(Bypass),
-}
-
 impl EdgeProxy {
-    /// The proxy of `config` before `servers`, working with `filler` and telling `invalidator` what passes through.
-    pub fn new(
-        config: &config::Config,
-        filler: Arc<Filler>,
-        servers: Arc<Servers>,
-        keys: Arc<KeyMaker>,
-        invalidator: Arc<Invalidator>,
-    ) -> Self {
-        let endpoint = |batch| {
-            Arc::new(BatchEndpoint::new(
-                batch,
-                &config.headers.vary,
-                &filler.metrics,
-            ))
-        };
-        Self {
-            endpoints: config.batches.iter().map(endpoint).collect(),
-            invalidator,
-            filler,
-            servers,
-            keys,
-            headers: config.headers.clone(),
-            trusted_proxies: config.server.trusted_proxies.clone(),
-            idle_timeout: config.upstream.idle_timeout,
-            log_access: config.log.access,
-        }
-    }
-
-    /// The endpoint whose path is, byte for byte, that of the request.
-    fn endpoint(&self, request: &RequestHeader) -> Option<&Arc<BatchEndpoint>> {
-        BatchEndpoint::of(&self.endpoints, request)
-    }
-
-    /// Marks what a request made wrong, by what the VMS says of it.
-    fn mark(&self, request: &RequestHeader, status: StatusCode) {
-        match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.invalidator.refused(request),
-            // Whoever stands before the VMS may have lost its answer to what it did.
-            status if status.is_server_error() => self.invalidator.perhaps_written(request),
-            status if status.is_success() => self.invalidator.written(request),
-            _ => {}
-        }
-    }
-
-    async fn judge(
-        &self,
-        session: &mut Session,
-        endpoint: &Arc<BatchEndpoint>,
-        peer: Peer,
-    ) -> Result<Verdict> {
-        let checked = match request::examine(session.req_header(), &self.headers) {
-            Ok(checked) => checked,
-            Err(Declined::Refused(refusal)) => return Ok(Verdict::Refuse(refusal)),
-            Err(Declined::Bypass(reason)) => return Ok(Verdict::PassThrough(reason)),
-        };
-        let Some(body) = client::read_body(session, &checked).await? else {
-            return Ok(Verdict::Refuse(Refusal::BodyTooLarge));
-        };
-        let keyed = endpoint.vary();
-        let request = session.req_header();
-        let batch = endpoint.understand(request, &body, checked, &keyed, peer, &self.keys);
-        let batch = match batch {
-            Ok(batch) => batch,
-            Err(reason) => return Ok(Verdict::PassThrough(reason)),
-        };
-        let asked = Asked {
-            batch,
-            keyed,
-            request: session.req_header(),
-            body,
-            peer,
-        };
-        Ok(match endpoint.answer(&self.filler, asked).await {
-            Outcome::Reply(reply) => Verdict::Reply(reply),
-            Outcome::PassThrough(reason) => Verdict::PassThrough(reason),
-        })
-    }
-
-    /// Says what would become of a request.
-    pub fn explain(&self) -> impl Fn(&Supposed) -> Explanation + Send + Sync + use<> {
-        let (endpoints, filler) = (self.endpoints.clone(), Arc::clone(&self.filler));
-        let (keys, headers) = (Arc::clone(&self.keys), self.headers.clone());
-        let trusted_proxies = self.trusted_proxies.clone();
-        move |supposed| {
-            let explainer = Explainer {
-                endpoints: &endpoints,
-                filler: &filler,
-                keys: &keys,
-                headers: &headers,
-                trusted_proxies: &trusted_proxies,
-            };
-            explainer.explain(supposed)
-        }
+    /// The proxy of whatever `site` holds when a request begins; `in_flight` counts requests.
+    pub fn new(site: Arc<ArcSwap<Site>>, in_flight: IntGauge) -> Self {
+        Self { site, in_flight }
     }
 }
 
@@ -201,8 +93,9 @@ impl ProxyHttp for EdgeProxy {
 
     fn new_ctx(&self) -> RequestContext {
         RequestContext {
+            site: self.site.load_full(),
             started: Instant::now(),
-            peer: Peer::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), &[]),
+            peer: Peer::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Scheme::Http, &[]),
             batch: None,
             bypass: None,
             asked_upstream: None,
@@ -210,7 +103,7 @@ impl ProxyHttp for EdgeProxy {
             attempts: Attempts::default(),
             sent: false,
             answered: false,
-            _in_flight: InFlight::new(self.filler.metrics.in_flight()),
+            _in_flight: InFlight::new(&self.in_flight),
         }
     }
 
@@ -223,12 +116,15 @@ impl ProxyHttp for EdgeProxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        listen::header_came(session);
+        listen::as_http1(session)?;
         // Pingora keeps an idle connection for ever; one that the client wants closed stays so.
         if session.get_keepalive().is_some() {
             session.set_keepalive(Some(KEEP_ALIVE_SECONDS));
         }
-        session.set_read_timeout(Some(self.idle_timeout));
-        session.set_write_timeout(Some(self.idle_timeout));
+        let idle_timeout = ctx.site.config.upstream.idle_timeout;
+        session.set_read_timeout(Some(idle_timeout));
+        session.set_write_timeout(Some(idle_timeout));
         let request = session.req_header();
         // HTTP/1.0 has no interim responses (RFC 9110, 15.2).
         let is_old = request.version == Version::HTTP_10;
@@ -237,7 +133,12 @@ impl ProxyHttp for EdgeProxy {
         session.set_ignore_info_resp(is_old);
         session.set_pipelining_enabled(may_pipeline);
         if let Some(address) = session.client_addr().and_then(|address| address.as_inet()) {
-            ctx.peer = Peer::new(address.ip(), &self.trusted_proxies);
+            let scheme = match session.digest().is_some_and(|d| d.ssl_digest.is_some()) {
+                true => Scheme::Https,
+                false => Scheme::Http,
+            };
+            let trusted = &ctx.site.config.server.trusted_proxies;
+            ctx.peer = Peer::new(address.ip(), scheme, trusted);
         }
         let received = session.as_http1().map(|h1| h1.get_headers_raw_bytes());
         framing::check(session.req_header(), &received.unwrap_or_default())
@@ -249,11 +150,12 @@ impl ProxyHttp for EdgeProxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        let Some(endpoint) = self.endpoint(session.req_header()) else {
+        let site = Arc::clone(&ctx.site);
+        let Some(endpoint) = site.endpoint(session.req_header()) else {
             return Ok(false);
         };
-        let metrics = &self.filler.metrics;
-        match self.judge(session, endpoint, ctx.peer).await? {
+        let metrics = &site.filler.metrics;
+        match site.judge(session, endpoint, ctx.peer).await? {
             Verdict::PassThrough(reason) => {
                 metrics.bypass(&endpoint.counters, reason);
                 ctx.batch = Some(BatchResult::Bypass);
@@ -290,9 +192,10 @@ impl ProxyHttp for EdgeProxy {
     ) -> Result<Box<HttpPeer>> {
         ctx.asked_upstream = Some(Instant::now());
         let request = session.req_header();
+        let idle_timeout = ctx.site.config.upstream.idle_timeout;
         let peer = ctx
             .attempts
-            .next(&self.servers, request, self.idle_timeout)?;
+            .next(&ctx.site.servers, request, idle_timeout)?;
         Ok(Box::new(peer))
     }
 
@@ -315,7 +218,7 @@ impl ProxyHttp for EdgeProxy {
         request: &mut RequestHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        forward::describe_hop(request, ctx.peer, self.filler.host.as_ref())
+        forward::describe_hop(request, ctx.peer, ctx.site.filler.host.as_ref())
     }
 
     async fn response_filter(
@@ -327,7 +230,7 @@ impl ProxyHttp for EdgeProxy {
         ctx.attempts.heard(response.status);
         if !response.status.is_informational() {
             // Before anything can go wrong with the rest of the answer: the VMS has said what it did.
-            self.mark(session.req_header(), response.status);
+            ctx.site.mark(session.req_header(), response.status);
             ctx.answered = true;
         }
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -362,7 +265,7 @@ impl ProxyHttp for EdgeProxy {
         ctx: &mut RequestContext,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        error.set_retry(ctx.attempts.unreached(&self.servers, &error));
+        error.set_retry(ctx.attempts.unreached(&ctx.site.servers, &error));
         error
     }
 
@@ -413,9 +316,9 @@ impl ProxyHttp for EdgeProxy {
         ctx: &mut RequestContext,
     ) {
         if ctx.sent && !ctx.answered {
-            self.invalidator.perhaps_written(session.req_header());
+            ctx.site.invalidator.perhaps_written(session.req_header());
         }
-        access::record(self, session, error, ctx);
+        access::record(session, error, ctx);
     }
 
     fn suppress_error_log(&self, _: &Session, _: &RequestContext, _: &Error) -> bool {

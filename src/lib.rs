@@ -6,11 +6,12 @@
 //!
 //! # The way of a request
 //!
-//! [`edge`] receives it. [`request`] finds out whether it is a batch, and whose. [`batch`] tells the story: [`cache`]
+//! [`listen`] accepts its connection, and [`edge`] receives it. [`request`] finds out whether it is a batch, and whose. [`batch`] tells the story: [`cache`]
 //! says what is known, [`origin`] asks the VMS for the rest, [`reply`] puts the answer together. [`app`] builds all of
-//! them from a [`config`], [`ops`] shows operators what happens, and [`demo`] holds a small VMS to try it on.
+//! them from a [`config`] and replaces what follows from it, [`process`] listens to signals, [`ops`] shows operators what
+//! happens, and [`demo`] holds a small VMS to try it on.
 //!
-//! Imports run one way: `config` < `request` < `cache` < `origin` < `reply` < `ops` < `batch` < `edge` < `app`. Parts that decide are pure
+//! Imports run one way: `config` < `request` < `cache` < `origin` < `reply` < `ops` < `batch` < `listen` < `edge` < `app` < `process`. Parts that decide are pure
 //! functions of their input and a given time; parts that do I/O are thin.
 //!
 //! # What always holds
@@ -29,7 +30,9 @@ pub mod cache;
 pub mod config;
 pub mod demo;
 pub mod edge;
+pub mod listen;
 pub mod ops;
 pub mod origin;
+pub mod process;
 pub mod reply;
 pub mod request;

@@ -9,13 +9,12 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use vms_edge::app::Edge;
-use vms_edge::cache::clock::Clock;
+use vms_edge::app::{Edge, Given};
 use vms_edge::config::{self, Config};
 use vms_edge::demo::tour;
 use vms_edge::demo::vms::StandIn;
-use vms_edge::ops::log;
+use vms_edge::process::signals::Signals;
+use vms_edge::process::{self, Outcome, Succeeds};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,11 +32,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve, until SIGTERM or SIGINT.
+    /// Serve, until SIGTERM or SIGINT; SIGHUP reloads the configuration, SIGQUIT upgrades.
     Run {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Take the place of the process at the other end of standard input.
+        #[arg(long, hide = true)]
+        take_over: bool,
     },
     /// Validate a configuration file; print the configuration in effect, and how long a revoked token is answered.
     Check {
@@ -64,7 +66,18 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { config } => with_config(&config, |config| report(serve(config))),
+        Command::Run {
+            config: file,
+            take_over,
+        } => {
+            let succeeds = match take_over {
+                true => Succeeds::Predecessor,
+                false => Succeeds::Nobody,
+            };
+            with_config(&file, |config| {
+                report(process::serve(config, file.clone(), succeeds))
+            })
+        }
         Command::Check { config } => with_config(&config, |config| {
             print!("{}\n{}", config.effective(), config.revocation());
             ExitCode::SUCCESS
@@ -84,9 +97,6 @@ fn with_config(path: &Path, command: impl FnOnce(Config) -> ExitCode) -> ExitCod
     }
 }
 
-/// What can go wrong once the configuration is right.
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
 fn report(outcome: Outcome) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,19 +105,6 @@ fn report(outcome: Outcome) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn serve(config: Config) -> Outcome {
-    let logs = log::start(&config.log)?;
-    let edge = Edge::bind(config, Clock::system())?;
-    let mut signals = Signals::catch()?;
-    let running = edge.start(Some(logs.control()))?;
-    let addresses = running.addresses();
-    tracing::info!(?addresses, admin = %running.admin_address(), "serving");
-    signals.wait();
-    tracing::info!("shutting down");
-    running.stop();
-    Ok(())
 }
 
 fn demo(once: bool) -> Outcome {
@@ -129,7 +126,7 @@ fn demo(once: bool) -> Outcome {
         "server.listen = [{listen:?}]\nupstream.servers = [\"{}\"]\nadmin.listen = {admin:?}\n",
         serving.address()
     );
-    let running = Edge::bind(Config::parse(&settings, "demo")?, Clock::system())?.start(None)?;
+    let running = Edge::bind(Config::parse(&settings, "demo")?, Given::default())?.start()?;
     let address = running.addresses()[0];
     let mut signals = Signals::catch()?;
     let mut out = std::io::stdout().lock();
@@ -145,7 +142,7 @@ fn demo(once: bool) -> Outcome {
             out,
             "\nTry it:\n\n{curl}\n\nMetrics: curl http://{admin}/metrics\nCtrl-C ends it."
         )?;
-        signals.wait();
+        signals.wait_for_stop();
     }
     running.stop();
     Ok(())
@@ -160,41 +157,4 @@ fn demo_vms(listen: SocketAddr, latency: Duration) -> Outcome {
         vms.serve(listener).await?;
         Ok(())
     })
-}
-
-/// The signals that ask for a shutdown. Caught before the edge says that it serves, so that none of them kills it then.
-struct Signals {
-    runtime: Runtime,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn catch() -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let catch = || {
-            std::io::Result::Ok((
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::interrupt())?,
-            ))
-        };
-        let (terminate, interrupt) = runtime.block_on(async { catch() })?;
-        Ok(Self {
-            runtime,
-            terminate,
-            interrupt,
-        })
-    }
-
-    fn wait(&mut self) {
-        let (terminate, interrupt) = (&mut self.terminate, &mut self.interrupt);
-        self.runtime.block_on(async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        });
-    }
 }

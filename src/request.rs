@@ -41,6 +41,27 @@ pub struct Endpoint<'a> {
     pub vary: &'a [HeaderName],
     /// Whether forwarding headers of this client's peer are believed, and so reach the VMS and shape its answer.
     pub peer_is_trusted: bool,
+    /// How the client's connection is protected, which the VMS is told, and may make addresses of.
+    pub scheme: Scheme,
+}
+
+/// How a client's connection is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// It is not.
+    Http,
+    /// By TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As an address has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
 }
 
 /// Why a request on a batch path is not a batch that the edge answers.

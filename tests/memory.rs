@@ -16,7 +16,7 @@ use vms_edge::cache::shelf::{FetchKind, Fill, MAX_SLOTS};
 use vms_edge::cache::store::{Store, Usage};
 use vms_edge::config::Config;
 use vms_edge::request::key::{Key, KeyMaker};
-use vms_edge::request::{Endpoint, examine};
+use vms_edge::request::{Endpoint, Scheme, examine};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -88,6 +88,7 @@ impl House {
             batch: &self.config.batches[0],
             vary: &self.vary,
             peer_is_trusted: false,
+            scheme: Scheme::Http,
         };
         let checked = examine(&request, &self.config.headers).expect("a batch");
         let batch = checked.read(&request, b"", &endpoint, &self.keys);

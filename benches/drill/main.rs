@@ -16,8 +16,7 @@ use std::time::Duration;
 use clap::Parser;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
-use vms_edge::app::{Edge, Running};
-use vms_edge::cache::clock::Clock;
+use vms_edge::app::{Edge, Given, Running};
 use vms_edge::config::{self, Config};
 
 use memory::{FRESH, STALE_IF_ERROR, WHILE_REVALIDATE};
@@ -76,8 +75,8 @@ fn start_edge(vms: &Vms) -> Running {
         vms.address()
     );
     let config = Config::parse(&settings, "drill").expect("the drill's settings are valid");
-    Edge::bind(config, Clock::system())
-        .and_then(|edge| edge.start(None))
+    Edge::bind(config, Given::default())
+        .and_then(Edge::start)
         .expect("the loopback has free ports")
 }
 

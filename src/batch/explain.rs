@@ -55,7 +55,8 @@ impl Explainer<'_> {
         };
         let keyed = endpoint.vary();
         let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let peer = Peer::new(supposed.peer.unwrap_or(nowhere), self.trusted_proxies);
+        let address = supposed.peer.unwrap_or(nowhere);
+        let peer = Peer::new(address, supposed.scheme, self.trusted_proxies);
         let understood = request::examine(request, self.headers).and_then(|checked| {
             let body = match checked.body() {
                 Body::Empty => &[][..],

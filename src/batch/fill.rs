@@ -38,7 +38,7 @@ pub struct Filler {
     /// Runs fills to their end, whatever becomes of the client that caused them.
     pub detach: Box<dyn Fn(Task) + Send + Sync>,
     /// Whom to ask.
-    pub origin: Box<dyn Origin>,
+    pub origin: Arc<dyn Origin>,
     /// What time it is.
     pub clock: Clock,
     /// What is counted.

@@ -223,7 +223,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::request::key::KeyMaker;
-    use crate::request::{Endpoint, examine};
+    use crate::request::{Endpoint, Scheme, examine};
 
     /// The key of a user's batches.
     fn key(keys: &KeyMaker, user: &str) -> Key {
@@ -244,6 +244,7 @@ mod tests {
             batch: &config.batches[0],
             vary: &config.headers.vary,
             peer_is_trusted: false,
+            scheme: Scheme::Http,
         };
         let checked = examine(&request, &config.headers).unwrap();
         checked.read(&request, b"", &endpoint, keys).unwrap().key

@@ -6,10 +6,10 @@
 mod batch;
 mod headers;
 mod invalidate;
+mod limits;
 mod server;
+pub(super) mod tls;
 mod upstream;
-
-use std::net::SocketAddr;
 
 use toml::de::DeTable;
 use tracing::Level;
@@ -38,17 +38,18 @@ pub(super) fn read(text: &str, name: &str) -> Result<Config, ConfigError> {
 
 fn config(mut top: Section<'_>) -> Option<Config> {
     let server = top.section("server").and_then(server::server);
-    let listen: &[SocketAddr] = server.as_ref().map_or(&[], |server| &server.listen);
+    let listen = server.as_ref().map(server::taken).unwrap_or_default();
     let upstream = top
         .section("upstream")
-        .and_then(|section| upstream::upstream(section, listen));
+        .and_then(|section| upstream::upstream(section, &listen));
     let batches = batch::batches(&mut top);
     let headers = top.section("headers").and_then(headers::headers);
     let invalidate = invalidate::rules(&mut top, batches.as_deref());
     let cache = top.section("cache").and_then(cache);
+    let limits = top.section("limits").and_then(limits::limits);
     let admin = top
         .section("admin")
-        .and_then(|section| server::admin(section, listen));
+        .and_then(|section| server::admin(section, &listen));
     let log = top.section("log").and_then(log);
     top.finish();
     Some(Config {
@@ -57,6 +58,7 @@ fn config(mut top: Section<'_>) -> Option<Config> {
         headers: headers?,
         invalidate: invalidate?,
         cache: cache?,
+        limits: limits?,
         admin: admin?,
         log: log?,
         server: server?,

@@ -1,4 +1,4 @@
-//! The files that the configuration names: certificate authorities and the admin token.
+//! The files that the configuration names: certificate authorities, the admin token, and what can be wrong with them.
 //!
 //! No message from here quotes what was in a file, and the token itself is not kept: see [`Token`].
 
@@ -38,6 +38,17 @@ pub enum MaterialError {
         /// In the parser's words.
         reason: String,
     },
+    /// No key in the file.
+    #[error("holds no PEM private key")]
+    NoKey,
+    /// A key that is damaged, encrypted, or of a kind that is not used any more.
+    #[error(
+        "holds a private key that cannot be used; RSA, ECDSA on P-256 and P-384, and Ed25519 can"
+    )]
+    BadKey,
+    /// Not the key of the certificate beside it.
+    #[error("holds the key of another certificate")]
+    OtherKey,
     /// Nothing in the token's file.
     #[error("is empty")]
     NoToken,

@@ -2,7 +2,13 @@
 
 use tracing::Level;
 
-use super::{Check, HealthCheck, LogFormat, Order};
+use super::{Check, ClientCertificate, HealthCheck, LogFormat, Order};
+
+/// `server.tls.client_certificate`.
+pub(super) const CLIENT_CERTIFICATES: &[(&str, ClientCertificate)] = &[
+    ("required", ClientCertificate::Required),
+    ("optional", ClientCertificate::Optional),
+];
 
 /// `upstream.health.check`.
 pub(super) const HEALTH_CHECKS: &[(&str, HealthCheck)] = &[

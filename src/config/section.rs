@@ -63,7 +63,7 @@ impl<'a> Section<'a> {
         let Some(value) = self.take(key) else {
             return Some(Vec::new());
         };
-        let allowed = format!("[[{key}]] tables, in two brackets each");
+        let allowed = format!("[[{}]] tables, in two brackets each", self.full(key));
         let list = match value.get_ref() {
             DeValue::Array(list) if list.is_empty() => {
                 return self.refuse(

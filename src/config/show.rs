@@ -3,6 +3,7 @@
 //! What is printed is what is used: the defaults filled in, 0 threads turned into a number. Reading it again gives the
 //! same [`Config`], as long as the files it names stay as they are. A token is never printed.
 
+mod server;
 mod upstream;
 
 use std::fmt::{Display, Write};
@@ -18,11 +19,7 @@ impl Config {
     /// The configuration in effect as TOML, in the file's own spelling and order, secrets masked.
     pub fn effective(&self) -> String {
         let mut page = Page::default();
-        page.table("[server]");
-        page.key("listen", list(&self.server.listen));
-        page.key("threads", self.server.threads);
-        page.key("grace", quote(duration_text(self.server.grace)));
-        page.key("trusted_proxies", list(&self.server.trusted_proxies));
+        server::server(&mut page, &self.server);
         upstream::upstream(&mut page, &self.upstream);
         for each in &self.batches {
             batch(&mut page, each);
@@ -36,6 +33,7 @@ impl Config {
         }
         page.table("[cache]");
         page.key("max_bytes", quote(size_text(self.cache.max_bytes)));
+        server::limits(&mut page, &self.limits);
         admin(&mut page, &self.admin);
         page.table("[log]");
         page.key("level", quote(name_of(LEVELS, &self.log.level)));
@@ -137,6 +135,7 @@ mod tests {
 
     use super::super::tests::accepted;
     use super::super::{Check, EndpointId, LogFormat, Order, PathPattern, Segment};
+    use super::server::tests::any_limits;
     use super::upstream::tests::any_upstream;
     use super::*;
 
@@ -147,6 +146,7 @@ mod tests {
             shown,
             r#"[server]
 listen = ["0.0.0.0:8080"]
+proxy_protocol = false
 threads = 4
 grace = "30s"
 trusted_proxies = []
@@ -193,6 +193,12 @@ vary = ["x-uuid", "x-client", "x-version", "hl", "accept-language", "origin"]
 
 [cache]
 max_bytes = "256MiB"
+
+[limits]
+connections = 0
+address_connections = 0
+header_timeout = "10s"
+body_timeout = "5m"
 
 [admin]
 listen = "127.0.0.1:9090"
@@ -313,6 +319,7 @@ access = true
             networks in btree_set(0..=255_u8, 0..3),
             port in 0..8_000_u16,
             words in any::<(bool, bool, bool)>(),
+            limits in any_limits(),
         ) {
             let mut config = accepted("");
             config.server.threads = threads;
@@ -323,6 +330,8 @@ access = true
             config.batches = batches;
             config.invalidate = invalidate;
             config.cache.max_bytes = max_bytes;
+            config.limits = limits;
+            config.server.proxy_protocol = words.2 && !config.server.trusted_proxies.is_empty();
             config.admin.hosts = hosts.into_iter().collect();
             config.headers.clients = clients.into_iter().collect();
             config.headers.vary = fields.into_iter().map(|name| name.parse().unwrap()).collect();

@@ -94,9 +94,15 @@ fn the_reference_file_holds_the_defaults_a_second_batch_and_the_rules_for_writes
 #[test]
 fn the_reference_file_shows_every_key() {
     let reference = include_str!("../../conf/edge.toml");
+    let files = file::tls::tests::Files::new();
+    let tls = format!(
+        "{}client_ca = {:?}\n",
+        files.table(8443, "a.example"),
+        files.ca()
+    );
     let every = "[upstream]\nservers = [\"vms:1\"]\ntls = true\n[[invalidate]]\npath = \"/{id}\"\nscope = [\"item\"]\n\
                  batch = \"/api/v1/intercom/shows\"";
-    let effective = accepted(every).effective();
+    let effective = accepted(&format!("{tls}{every}")).effective();
     for key in effective.lines().filter_map(|line| line.split_once(" = ")) {
         let shown = |line: &str| {
             line.trim_start_matches("# ")
@@ -123,7 +129,7 @@ fn every_fault_is_told_in_file_order_and_what_is_missing_comes_last() {
          conf/edge.toml:8: admin.listen: 9090 is an integer, not a string; \
          allowed: IP:PORT, such as 0.0.0.0:8080, 127.0.0.1:8080 or [::]:8080\n\
          conf/edge.toml:9: upstreams: unknown key, did you mean upstream?; \
-         allowed: server, upstream, batch, headers, invalidate, cache, admin, log\n\
+         allowed: server, upstream, batch, headers, invalidate, cache, limits, admin, log\n\
          conf/edge.toml: upstream.servers: is required; \
          allowed: a list of: HOST:PORT, such as 10.0.0.5:9000, [fd00::5]:9000 or vms.local:9000"
     );
@@ -133,14 +139,11 @@ fn every_fault_is_told_in_file_order_and_what_is_missing_comes_last() {
 #[test]
 fn an_unknown_key_lists_the_known_ones() {
     assert_eq!(
-        refused("[server]\ntls = []\nTreads = 2"),
-        "edge.toml:2: server.tls: unknown key; allowed: listen, threads, grace, trusted_proxies\n\
+        refused("[server]\nhttps = []\nTreads = 2"),
+        "edge.toml:2: server.https: unknown key; \
+         allowed: listen, tls, proxy_protocol, threads, grace, trusted_proxies\n\
          edge.toml:3: server.Treads: unknown key, did you mean threads?; \
-         allowed: listen, threads, grace, trusted_proxies"
-    );
-    assert_eq!(
-        refused("[[server.tls]]\nlisten = \"0.0.0.0:8443\""),
-        "edge.toml:1: server.tls: unknown key; allowed: listen, threads, grace, trusted_proxies"
+         allowed: listen, tls, proxy_protocol, threads, grace, trusted_proxies"
     );
     assert_eq!(
         refused("[[batch]]\npath = \"/a\"\nfrehs = \"1s\""),

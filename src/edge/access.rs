@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use pingora_core::Error;
 use pingora_proxy::Session;
 
-use super::{EdgeProxy, RequestContext};
+use super::RequestContext;
 use crate::ops::log::ACCESS;
 use crate::ops::metrics::RequestKind;
 use crate::reply::cache_status::BatchResult;
@@ -23,23 +23,18 @@ const MAX_PATH_BYTES: usize = 2048;
 /// Most bytes of a method that are shown.
 const MAX_METHOD_BYTES: usize = 32;
 
-pub(super) fn record(
-    edge: &EdgeProxy,
-    session: &Session,
-    error: Option<&Error>,
-    ctx: &RequestContext,
-) {
+pub(super) fn record(session: &Session, error: Option<&Error>, ctx: &RequestContext) {
     let took = ctx.started.elapsed();
     let kind = match (ctx.batch, ctx.bypass) {
         (Some(_), None) => RequestKind::Batch,
         _ => RequestKind::Pass,
     };
-    edge.filler.metrics.request(kind, took);
+    ctx.site.filler.metrics.request(kind, took);
     if let Some(error) = error {
         let server = ctx.attempts.server().map(|server| server.to_string());
         tracing::warn!(kind = ?error.etype(), source = ?error.esource(), server, "request failed");
     }
-    if !edge.log_access || !tracing::enabled!(target: ACCESS, tracing::Level::INFO) {
+    if !ctx.site.config.log.access || !tracing::enabled!(target: ACCESS, tracing::Level::INFO) {
         return;
     }
     let header = session.req_header();

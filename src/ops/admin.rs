@@ -15,6 +15,7 @@ mod purging;
 mod reloading;
 mod status;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -31,7 +32,7 @@ use super::history::{History, Sample};
 use super::log::Control;
 use super::metrics::Metrics;
 use super::purge::Purge;
-use super::reload::Reloaded;
+use super::reload::Reload;
 use crate::cache::clock::{Clock, Time};
 use crate::cache::marks::Marked;
 use crate::cache::store::Usage;
@@ -56,7 +57,7 @@ pub struct Admin {
     /// The latest marks, the last one first.
     pub marks: Box<dyn Fn() -> Vec<Marked> + Send + Sync>,
     /// The latest reloads, the last one first.
-    pub reloads: Box<dyn Fn() -> Vec<Reloaded> + Send + Sync>,
+    pub reloads: Box<dyn Fn() -> Vec<Reload> + Send + Sync>,
     /// Whether new requests are welcome; false from the beginning of a shutdown.
     pub ready: Arc<AtomicBool>,
     /// The process's log; `None` where there is none.
@@ -65,9 +66,12 @@ pub struct Admin {
     pub purge: Box<dyn Fn(&Purge) + Send + Sync>,
     /// Says what would become of a request.
     pub explain: Box<dyn Fn(&Supposed) -> Explanation + Send + Sync>,
-    /// Reads the configuration again; `None` where it is in no file.
-    pub reload: Option<Box<dyn Fn() -> Reloaded + Send + Sync>>,
+    /// Reads the configuration again, and puts it into effect.
+    pub reload: Box<dyn Fn() -> Reloading + Send + Sync>,
 }
+
+/// A reload under way.
+pub type Reloading = Pin<Box<dyn Future<Output = Reload> + Send>>;
 
 /// An [`Admin`] at work, with its memory of the last hour.
 pub struct Office {
@@ -122,12 +126,10 @@ pub fn router(office: Arc<Office>) -> Router {
         .route("/status", get(status::show))
         .route("/history", get(history::show))
         .route("/explain", post(explaining::explain))
-        .route("/purge", post(purging::purge));
+        .route("/purge", post(purging::purge))
+        .route("/reload", post(reloading::reload));
     if office.admin.log.is_some() {
         guarded = guarded.route("/log", get(level::show).put(level::change));
-    }
-    if office.admin.reload.is_some() {
-        guarded = guarded.route("/reload", post(reloading::reload));
     }
     let state = || Arc::clone(&office);
     guarded

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::header;
+use http::HeaderValue;
 use pingora_http::RequestHeader;
 use serde::Serialize;
 use serde_json::Value;
@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::body::{Fields, NotUnderstood, shown};
 use super::moment::Moment;
+use crate::request::Scheme;
 
 /// Largest body that is read, in bytes: the largest body of a batch, escaped, and its header.
 pub const MAX_BODY_BYTES: usize = 256 << 10;
@@ -27,6 +28,8 @@ pub struct Supposed {
     pub received: Vec<u8>,
     /// Its body.
     pub body: Bytes,
+    /// How its connection would have been protected.
+    pub scheme: Scheme,
     /// Where it would have come from; `None`: from a peer that nothing is known of.
     pub peer: Option<IpAddr>,
 }
@@ -160,7 +163,7 @@ impl Supposed {
             }
         }
         let url = url.ok_or_else(|| NotUnderstood::new("url", "is missing", URL))?;
-        let (host, target) = split(&url);
+        let (scheme, host, target) = split(&url);
         let names = |name: &str| {
             headers
                 .iter()
@@ -174,42 +177,42 @@ impl Supposed {
             added.push(("Content-Length".to_owned(), body.len().to_string()));
         }
         let headers = [added, headers].concat();
-        Self::new(&method, target, &headers, body, peer)
-    }
-
-    fn new(
-        method: &str,
-        target: &str,
-        headers: &[(String, String)],
-        body: String,
-        peer: Option<IpAddr>,
-    ) -> Result<Self, NotUnderstood> {
-        if method.parse::<http::Method>().is_err() {
-            return Err(NotUnderstood::new("method", "is no method", "GET, POST, …"));
-        }
-        let mut request = RequestHeader::build(method, target.as_bytes(), Some(headers.len()))
-            .map_err(|_| NotUnderstood::new("url", "cannot be sent", URL))?;
-        request.set_version(http::Version::HTTP_11);
-        let mut received = format!("{method} {target} HTTP/1.1\r\n");
-        for (place, (name, value)) in headers.iter().enumerate() {
-            let value = header::HeaderValue::from_bytes(value.as_bytes());
-            let appended = value.map(|value| {
-                received += &format!("{name}: \r\n");
-                request.append_header(name.clone(), value)
-            });
-            if !appended.is_ok_and(|appended| appended.is_ok()) {
-                let field = format!("headers[{place}]");
-                let reason = "is no header field";
-                return Err(NotUnderstood::new(field, reason, HEADERS));
-            }
-        }
+        let (request, received) = header(&method, target, &headers)?;
         Ok(Self {
             request,
-            received: received.into_bytes(),
+            received,
             body: body.into(),
+            scheme,
             peer,
         })
     }
+}
+
+/// A header as it is understood, and as it would have come.
+fn header(
+    method: &str,
+    target: &str,
+    fields: &[(String, String)],
+) -> Result<(RequestHeader, Vec<u8>), NotUnderstood> {
+    if method.parse::<http::Method>().is_err() {
+        return Err(NotUnderstood::new("method", "is no method", "GET, POST, …"));
+    }
+    let mut request = RequestHeader::build(method, target.as_bytes(), Some(fields.len()))
+        .map_err(|_| NotUnderstood::new("url", "cannot be sent", URL))?;
+    request.set_version(http::Version::HTTP_11);
+    let mut received = format!("{method} {target} HTTP/1.1\r\n");
+    for (place, (name, value)) in fields.iter().enumerate() {
+        let value = HeaderValue::from_bytes(value.as_bytes());
+        let appended = value.map(|value| {
+            received += &format!("{name}: \r\n");
+            request.append_header(name.clone(), value)
+        });
+        if !appended.is_ok_and(|appended| appended.is_ok()) {
+            let field = format!("headers[{place}]");
+            return Err(NotUnderstood::new(field, "is no header field", HEADERS));
+        }
+    }
+    Ok((request, received.into_bytes()))
 }
 
 const URL: &str =
@@ -241,15 +244,16 @@ fn address(value: &RawValue) -> Result<IpAddr, NotUnderstood> {
     text.parse().map_err(wrong)
 }
 
-/// Host and target of a URL; a target alone has no host.
-fn split(url: &str) -> (Option<&str>, &str) {
-    let scheme = ["http://", "https://"].into_iter();
-    let Some(rest) = scheme.filter_map(|scheme| url.strip_prefix(scheme)).next() else {
-        return (None, url);
+/// Scheme, host and target of a URL; a target alone has no host.
+fn split(url: &str) -> (Scheme, Option<&str>, &str) {
+    let (scheme, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+        (Some(rest), _) => (Scheme::Http, rest),
+        (_, Some(rest)) => (Scheme::Https, rest),
+        (None, None) => return (Scheme::Http, None, url),
     };
     match rest.find(['/', '?']) {
-        Some(end) => (Some(&rest[..end]), &rest[end..]),
-        None => (Some(rest), "/"),
+        Some(end) => (scheme, Some(&rest[..end]), &rest[end..]),
+        None => (scheme, Some(rest), "/"),
     }
 }
 

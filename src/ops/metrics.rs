@@ -1,5 +1,6 @@
 //! Every metric, with its meaning. Labels are closed sets: no path, no user, no id; a batch endpoint has a name.
 
+mod clients;
 pub mod counts;
 mod label;
 mod servers;
@@ -16,7 +17,11 @@ use crate::cache::store::Usage;
 use crate::origin::servers::Servers;
 use crate::reply::cache_status::BatchResult;
 use crate::request::decline::Bypass;
-pub use label::{FetchOutcome, ItemResult, Label, MarkScope, RequestKind};
+pub use clients::ClientMetrics;
+pub use label::{
+    CertificateReload, ConnectionRefusal, FetchOutcome, Handshake, ItemResult, Label, ListenerKind,
+    MarkScope, ReloadResult, RequestKind, UpgradeResult,
+};
 use servers::ServerStates;
 
 /// A counter for each value of a label, found without hashing.
@@ -109,6 +114,7 @@ const SECONDS: [f64; 15] = [
 /// The metrics of one edge.
 pub struct Metrics {
     registry: Registry,
+    clients: ClientMetrics,
     endpoints: EndpointFamilies,
     batch_requests: CounterPer<BatchResult>,
     batch_items: CounterPer<ItemResult>,
@@ -125,6 +131,10 @@ pub struct Metrics {
     requests_in_flight: IntGauge,
     order_contradictions: IntCounter,
     log_dropped: IntGauge,
+    reloads: CounterPer<ReloadResult>,
+    last_reload_success: IntGauge,
+    upgrades: CounterPer<UpgradeResult>,
+    servers: ServerStates,
 }
 
 impl Default for Metrics {
@@ -150,6 +160,7 @@ impl Metrics {
         r.register(Box::new(kinds.clone())).expect(VALID);
         let kind = |kind: RequestKind| kinds.with_label_values(&[kind.name()]);
         Self {
+            clients: ClientMetrics::new(r),
             endpoints: EndpointFamilies::new(r),
             batch_requests: CounterPer::new(
                 r,
@@ -214,6 +225,26 @@ impl Metrics {
                 "vms_edge_log_dropped_lines",
                 "Log lines dropped because stderr was too slow.",
             ),
+            reloads: CounterPer::new(
+                r,
+                "vms_edge_reloads_total",
+                "Reloads of the configuration, by what became of them.",
+            ),
+            last_reload_success: {
+                let success = gauge(
+                    r,
+                    "vms_edge_config_last_reload_success",
+                    "Whether the configuration in effect is that of the file as it was last read: 1 or 0.",
+                );
+                success.set(1);
+                success
+            },
+            upgrades: CounterPer::new(
+                r,
+                "vms_edge_upgrades_total",
+                "Attempts to let a new process take over, by what became of them.",
+            ),
+            servers: ServerStates::new(r),
             registry,
         }
     }
@@ -279,10 +310,26 @@ impl Metrics {
         self.request_seconds[kind.place()].observe(took.as_secs_f64());
     }
 
-    /// Shows how `servers` stand at each reading.
+    /// Shows how `servers` stand at each reading, in place of any before.
     pub fn watch(&self, servers: &Arc<Servers>) {
-        let states = ServerStates::of(Arc::clone(servers));
-        self.registry.register(Box::new(states)).expect(VALID);
+        self.servers.watch(servers);
+    }
+
+    /// Counts a reload of the configuration.
+    pub fn reloaded(&self, result: ReloadResult) {
+        self.reloads.add(result, 1);
+        let success = i64::from(result == ReloadResult::Applied);
+        self.last_reload_success.set(success);
+    }
+
+    /// Counts an attempt to let a new process take over.
+    pub fn upgraded(&self, result: UpgradeResult) {
+        self.upgrades.add(result, 1);
+    }
+
+    /// What is counted of connections and certificates.
+    pub fn clients(&self) -> &ClientMetrics {
+        &self.clients
     }
 
     /// Requests being answered now.

@@ -1,31 +1,40 @@
-//! What operators are told of reloads.
+//! What became of a wish for another configuration, as operators are told.
 
 use std::time::SystemTime;
 
-/// One reload, whatever came of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reloaded {
+use serde::{Serialize, Serializer};
+
+use super::moment::Moment;
+use crate::config::Change;
+
+/// How many of the last reloads are remembered.
+pub const MAX_REMEMBERED: usize = 20;
+
+/// A reload of the configuration.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reload {
     /// When it was done.
+    #[serde(rename = "when", serialize_with = "moment")]
     pub at: SystemTime,
     /// Who asked for it.
     pub by: Asker,
-    /// What came of it.
-    pub result: ReloadResult,
-    /// If it was applied, what changed; if it was refused, why: a line each, secrets masked.
-    pub lines: Vec<String>,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
 }
 
-/// Who asked for a reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who can ask for a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Asker {
-    /// SIGHUP.
+    /// Whoever sent SIGHUP.
     Signal,
-    /// `POST /reload`.
+    /// Whoever has the admin token.
     Admin,
 }
 
 impl Asker {
-    /// The name that operators are told.
+    /// The name in logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Signal => "signal",
@@ -34,21 +43,24 @@ impl Asker {
     }
 }
 
-/// What came of a reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReloadResult {
+/// What becomes of a reload.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Outcome {
     /// The file is in effect.
-    Applied,
-    /// Nothing changed.
-    Refused,
+    Applied {
+        /// What changed.
+        changes: Vec<Change>,
+        /// What would have, but waits for the next start.
+        waiting: Vec<Change>,
+    },
+    /// The file is not, and nothing changed.
+    Refused {
+        /// All that is wrong with it.
+        reasons: Vec<String>,
+    },
 }
 
-impl ReloadResult {
-    /// The name that operators are told.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Applied => "applied",
-            Self::Refused => "refused",
-        }
-    }
+fn moment<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    Moment::on_the_wall(*at).serialize(serializer)
 }

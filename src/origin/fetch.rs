@@ -215,7 +215,7 @@ impl Fetcher {
         match read {
             Ok(body) => {
                 turn.took(began.elapsed());
-                peer.group_key = Servers::SHARED_POOL;
+                peer.group_key = self.servers.pool();
                 let header = self.release(session, &peer).await;
                 Ok(Answer {
                     header,

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use pingora_core::{Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use crate::request::fields;
+use crate::request::{Scheme, fields};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -37,18 +37,26 @@ pub struct Peer {
     pub address: IpAddr,
     /// Whether what it says of earlier hops is believed.
     pub is_trusted: bool,
+    /// How the connection is protected.
+    pub scheme: Scheme,
 }
 
 impl Peer {
     /// A peer at `address`, believed if that is in one of the `trusted` networks.
-    pub fn new(address: IpAddr, trusted: &[IpNet]) -> Self {
-        // A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d.
-        let address = address.to_canonical();
+    pub fn new(address: IpAddr, scheme: Scheme, trusted: &[IpNet]) -> Self {
         Self {
-            address,
-            is_trusted: trusted.iter().any(|network| network.contains(&address)),
+            address: address.to_canonical(),
+            is_trusted: is_trusted(address, trusted),
+            scheme,
         }
     }
+}
+
+/// Whether `address` is in one of the `trusted` networks.
+pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    // A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d.
+    let address = address.to_canonical();
+    trusted.iter().any(|network| network.contains(&address))
 }
 
 /// Sets what the edge says of the client's hop, and the configured `Host`.
@@ -72,7 +80,7 @@ pub fn describe_hop(
     };
     request.insert_header("X-Forwarded-For", hops)?;
     if !request.headers.contains_key(X_FORWARDED_PROTO) {
-        request.insert_header("X-Forwarded-Proto", "http")?;
+        request.insert_header("X-Forwarded-Proto", peer.scheme.name())?;
     }
     if !request.headers.contains_key(X_FORWARDED_HOST)
         && let Some(asked) = request.headers.get(header::HOST).cloned()
@@ -169,6 +177,7 @@ mod tests {
         }
         let peer = Peer::new(
             "::ffff:10.0.0.9".parse().unwrap(),
+            Scheme::Http,
             &[trusted.parse().unwrap()],
         );
         let host = host.map(|host| host.parse().unwrap());

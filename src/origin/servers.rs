@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -26,6 +26,9 @@ use crate::config;
 /// How long an unused connection is kept for the next request, unless the VMS closes it first.
 const POOL_IDLE: Duration = Duration::from_secs(60);
 
+/// Pools from here on are of one request each, beyond those that all requests under one configuration share.
+const LONE_POOLS: u64 = 1 << 32;
+
 /// Unused connections that one pool keeps.
 const POOL_SIZE: usize = 256;
 
@@ -38,6 +41,9 @@ pub struct Servers {
     /// At least one, each address once.
     servers: ArcSwap<Vec<Server>>,
     turn: AtomicUsize,
+    /// The group of pooled connections that any request to them may use. What was connected to under another
+    /// configuration was perhaps trusted on another word.
+    pool: u64,
 }
 
 /// What one request has tried in vain.
@@ -52,10 +58,9 @@ pub struct Tried {
 }
 
 impl Servers {
-    /// The group of pooled connections that any request may use.
-    pub const SHARED_POOL: u64 = 0;
-
     /// Resolves all configured servers, which are believed on the word of `authorities`.
+    ///
+    /// What `before` knows of an address stays known, if the configuration judges it as it did then.
     ///
     /// # Errors
     ///
@@ -65,14 +70,19 @@ impl Servers {
         authorities: Authorities,
         resolver: Box<dyn Resolve>,
         clock: Clock,
+        before: Option<&Self>,
     ) -> Result<Self, Unresolvable> {
+        static POOLS: AtomicU64 = AtomicU64::new(0);
+        let judge = |upstream: &config::Upstream| (upstream.breaker, upstream.health.clone());
+        let before = before.filter(|before| judge(&before.upstream) == judge(upstream));
         let servers = Self {
             upstream: upstream.clone(),
             authorities,
             names: Names::new(upstream, resolver),
             clock,
-            servers: ArcSwap::default(),
+            servers: before.map_or_else(ArcSwap::default, |before| ArcSwap::new(before.all())),
             turn: AtomicUsize::new(0),
+            pool: POOLS.fetch_add(1, Ordering::Relaxed),
         };
         let mut found = Vec::new();
         for resolved in servers.names.look_up().await {
@@ -80,6 +90,11 @@ impl Servers {
         }
         servers.adopt(found);
         Ok(servers)
+    }
+
+    /// Whether a configuration and its authorities are those of these servers, so that it may go on with them.
+    pub fn are_of(&self, upstream: &config::Upstream, authorities: &Authorities) -> bool {
+        self.upstream == *upstream && trust::are_same(&self.authorities, authorities)
     }
 
     /// Resolves the names again; those that fail keep their addresses, and are returned.
@@ -217,7 +232,7 @@ impl Servers {
         peer.options.write_timeout = idle_timeout;
         if tried.repeated {
             // Shares no pool with anybody, so that the connection is a new one.
-            peer.group_key = fastrand::u64(Self::SHARED_POOL + 1..);
+            peer.group_key = fastrand::u64(LONE_POOLS..);
         }
         peer
     }
@@ -227,7 +242,7 @@ impl Servers {
         let tls = self.upstream.tls.as_ref();
         let name = tls.map(|_| server.at.tls_name.to_string());
         let mut peer = HttpPeer::new(server.at.address, tls.is_some(), name.unwrap_or_default());
-        peer.group_key = Self::SHARED_POOL;
+        peer.group_key = self.pool;
         peer.options.connection_timeout = Some(self.upstream.connect_timeout);
         peer.options.total_connection_timeout = Some(self.upstream.connect_timeout);
         peer.options.idle_timeout = Some(POOL_IDLE);
@@ -235,6 +250,11 @@ impl Servers {
         peer.options.verify_hostname = peer.options.verify_cert;
         peer.options.ca.clone_from(&self.authorities);
         peer
+    }
+
+    /// The group of pooled connections that any request to these servers may use.
+    pub fn pool(&self) -> u64 {
+        self.pool
     }
 
     /// Options for a pool of connections to these servers.

@@ -66,13 +66,33 @@ pub fn authorities(upstream: &config::Upstream) -> Result<Authorities, Untrusted
     Ok(Some(found.iter().map(|found| wrapped(found)).collect()))
 }
 
-/// The file from which a connector is to read authorities; `None`: the system's.
+/// Whether two are the same certificates.
+pub fn are_same(one: &Authorities, other: &Authorities) -> bool {
+    let raw = |authorities: &Authorities| -> Option<Vec<Vec<u8>>> {
+        let authorities = authorities.as_ref()?.iter();
+        Some(
+            authorities
+                .map(|found| found.borrow_raw_cert().clone())
+                .collect(),
+        )
+    };
+    raw(one) == raw(other)
+}
+
+/// The file from which a connector to `upstream` is to read authorities; `None`: the system's.
 pub fn connector_file(upstream: &config::Upstream) -> Option<String> {
     let needs_system = upstream
         .tls
         .as_ref()
         .is_some_and(|tls| tls.verify && tls.ca.is_none());
     (!needs_system).then(|| NO_CERTIFICATES.to_owned())
+}
+
+/// The same for a connector that outlives configurations: it knows the system's authorities if there are any, since the
+/// next configuration may need them.
+pub fn lasting_connector_file() -> Option<String> {
+    let found = look_for_system_authorities();
+    found.is_err().then(|| NO_CERTIFICATES.to_owned())
 }
 
 fn wrapped(certificate: &[u8]) -> WrappedX509 {

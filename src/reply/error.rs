@@ -20,11 +20,14 @@ pub enum EdgeError {
     BadRequest,
     /// The client did not send its request in time: 408.
     RequestTimeout,
+    /// The client asks for more at once than it may: 429.
+    TooManyRequests,
     /// Something failed in the edge itself: 500.
     Internal,
     /// The VMS refused the connection, or its answer broke off: 502.
     BadGateway,
-    /// The VMS is not asked now: it is left alone, or too many fetches are in flight. 503.
+    /// The VMS is not asked now: it is left alone, or too many fetches are in flight; or there are too many connections.
+    /// 503.
     Busy,
     /// The VMS did not answer in time: 504.
     GatewayTimeout,
@@ -39,6 +42,7 @@ impl EdgeError {
             Self::RequestTimeout => 408,
             Self::Refused(Refusal::BodyTooLarge) => 413,
             Self::Refused(Refusal::Invalid(_)) => 422,
+            Self::TooManyRequests => 429,
             Self::Internal => 500,
             Self::BadGateway => 502,
             Self::Busy => 503,
@@ -53,6 +57,7 @@ impl EdgeError {
             Self::Refused(Refusal::BodyTooLarge) => "The request body is too large.",
             Self::BadRequest => "Bad Request",
             Self::RequestTimeout => "Request Timeout",
+            Self::TooManyRequests => "Too Many Requests",
             Self::Internal => "Server Error",
             Self::BadGateway => "Bad Gateway",
             Self::Busy => "Service Unavailable",
@@ -81,6 +86,23 @@ impl EdgeError {
             .expect("constant names and values make a header")
     }
 
+    /// All of it, as HTTP/1.1 says it on a connection that it ends, where there is no session to write it.
+    pub fn last_answer(&self) -> Vec<u8> {
+        let body = self.body();
+        let header = self.header(body.len());
+        let reason = header.get_reason_phrase().unwrap_or_default();
+        let mut answer = format!("HTTP/1.1 {} {reason}\r\n", self.status()).into_bytes();
+        for (name, value) in &header.headers {
+            answer.extend_from_slice(name.as_str().as_bytes());
+            answer.extend_from_slice(b": ");
+            answer.extend_from_slice(value.as_bytes());
+            answer.extend_from_slice(b"\r\n");
+        }
+        answer.extend_from_slice(b"connection: close\r\n\r\n");
+        answer.extend_from_slice(&body);
+        answer
+    }
+
     fn build_header(&self, length: usize) -> pingora_core::Result<Box<ResponseHeader>> {
         let mut header = Box::new(ResponseHeader::build(self.status(), Some(6))?);
         header.insert_header("Content-Type", "application/json")?;
@@ -90,7 +112,7 @@ impl EdgeError {
             Self::Refused(Refusal::Unauthenticated) => {
                 header.insert_header("WWW-Authenticate", "Bearer")?;
             }
-            Self::BadGateway | Self::Busy | Self::GatewayTimeout => {
+            Self::TooManyRequests | Self::BadGateway | Self::Busy | Self::GatewayTimeout => {
                 header.insert_header("Retry-After", RETRY_AFTER_SECONDS)?;
             }
             _ => {}
@@ -140,6 +162,15 @@ mod tests {
         assert_eq!(
             (header.status.as_u16(), &header.headers["www-authenticate"]),
             (401, &"Bearer".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn a_last_answer_is_complete_and_says_that_it_is_the_last() {
+        assert_eq!(
+            String::from_utf8(EdgeError::TooManyRequests.last_answer()).unwrap(),
+            "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: 31\r\n\
+             cache-control: no-store\r\nretry-after: 1\r\nconnection: close\r\n\r\n{\"message\":\"Too Many Requests\"}"
         );
     }
 

@@ -53,6 +53,16 @@ impl Known {
     }
 }
 
+impl Clone for Order {
+    /// One that knows as much, and learns by itself from then on.
+    fn clone(&self) -> Self {
+        Self {
+            learns: self.learns,
+            known: AtomicU8::new(self.known.load(Ordering::Relaxed)),
+        }
+    }
+}
+
 impl Order {
     /// As configured.
     pub fn new(order: config::Order) -> Self {

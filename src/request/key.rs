@@ -1,15 +1,15 @@
 //! Whose answer it is: the key under which items are remembered.
 //!
 //! Two requests share a key only if the VMS could not tell them apart but for their ids: same path, token, `vary`
-//! headers, addressed host and other parameters. Keys are made by keyed BLAKE3 under a secret that is drawn anew for
+//! headers, addressed host and scheme, and other parameters. Keys are made by keyed BLAKE3 under a secret that is drawn anew for
 //! each process, so neither a key nor a memory dump of keys tells a token, and nobody outside can search for two
 //! requests with one key. A key can be made only here, from a request that was checked.
 
 use http::{HeaderName, header};
 use pingora_http::RequestHeader;
 
-use super::Endpoint;
 use super::ids::Form;
+use super::{Endpoint, Scheme};
 
 /// The identity of one requester's view: 256 bits, unguessable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,6 +88,10 @@ impl KeyMaker {
         parts.0.push(match form {
             Form::Query { .. } => 0,
             Form::Body { .. } => 1,
+        });
+        parts.0.push(match endpoint.scheme {
+            Scheme::Http => 0,
+            Scheme::Https => 1,
         });
         for name in covered(endpoint) {
             if planted!(KeyWithoutDevice) && name == "x-uuid" {
@@ -205,6 +209,7 @@ mod tests {
                 batch: &self.batch,
                 vary: &self.vary,
                 peer_is_trusted,
+                scheme: Scheme::Http,
             };
             let form = Form::Query {
                 others: others.as_bytes().to_vec(),

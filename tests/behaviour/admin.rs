@@ -5,6 +5,7 @@ mod guard;
 mod level;
 mod page;
 mod readme;
+mod reload;
 mod status;
 
 use std::io::Write;

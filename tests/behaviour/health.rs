@@ -20,7 +20,7 @@ async fn checked(servers: &[String], settings: &str) -> (Arc<Servers>, Arc<Check
     let text = format!("upstream.servers = {servers:?}\n{settings}");
     let upstream = Config::parse(&text, "test").unwrap().upstream;
     let resolver = Box::new(SystemResolver);
-    let servers = Servers::resolve(&upstream, None, resolver, Clock::manual().0).await;
+    let servers = Servers::resolve(&upstream, None, resolver, Clock::manual().0, None).await;
     let servers = Arc::new(servers.unwrap());
     let checker = Checker::new(&upstream, Arc::clone(&servers));
     (servers, Arc::new(checker))

@@ -238,7 +238,10 @@ fn the_readme_names_every_key_of_the_configuration_and_no_other() {
     for line in reference.lines() {
         // A key that is refused beside the defaults is shown commented out.
         let line = line.strip_prefix("# ").unwrap_or(line);
-        if let Some(header) = line.strip_prefix('[') {
+        if let Some(header) = line
+            .strip_prefix('[')
+            .filter(|header| header.ends_with(']'))
+        {
             section = header.trim_matches(['[', ']']).to_owned();
         } else if let Some((key, _)) = line.split_once(" = ")
             && key

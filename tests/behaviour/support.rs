@@ -10,6 +10,7 @@ pub(crate) mod log;
 pub(crate) mod reach;
 pub(crate) mod scrape;
 pub(crate) mod scripted;
+pub(crate) mod service;
 pub(crate) mod wire;
 pub(crate) mod world;
 

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -154,7 +154,7 @@ impl Vms {
 }
 
 #[async_trait]
-impl Origin for Arc<Vms> {
+impl Origin for Vms {
     async fn patience(&self) {
         if !self.is_failing.load(Ordering::Relaxed) {
             std::future::pending().await

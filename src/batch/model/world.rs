@@ -21,9 +21,10 @@ use crate::cache::freshness::Windows;
 use crate::cache::marks::{Marks, Strength};
 use crate::cache::store::Store;
 use crate::ops::metrics::Metrics;
+use crate::origin::fetch::Origin;
 use crate::origin::forward::Peer;
 use crate::request::key::{KeyMaker, UserId};
-use crate::request::{self, Endpoint};
+use crate::request::{self, Endpoint, Scheme};
 
 /// Steps after which tasks that still get on are taken to do so for ever.
 const MOST_STEPS: usize = 2_000;
@@ -80,7 +81,7 @@ impl World {
             detach: Box::new(move |fill| {
                 spawner.spawn(fill);
             }),
-            origin: Box::new(Arc::clone(&vms)),
+            origin: Arc::clone(&vms) as Arc<dyn Origin>,
             clock,
             metrics: Arc::clone(&metrics),
             host: None,
@@ -210,6 +211,7 @@ impl World {
             batch: &self.endpoint.config,
             vary: &self.endpoint.vary(),
             peer_is_trusted: false,
+            scheme: Scheme::Http,
         };
         let checked = request::examine(&request, &CONFIG.headers).expect("it is a good request");
         let batch = checked.read(&request, b"", &endpoint, &self.keys);
@@ -235,7 +237,11 @@ impl World {
                 keyed,
                 request: &request,
                 body: Bytes::new(),
-                peer: Peer::new("127.0.0.1".parse().expect("it is an address"), &[]),
+                peer: Peer::new(
+                    "127.0.0.1".parse().expect("it is an address"),
+                    Scheme::Http,
+                    &[],
+                ),
             };
             let given = match endpoint.answer(&filler, asked).await {
                 Outcome::PassThrough(reason) => Given::PassedThrough(reason),

@@ -10,6 +10,7 @@ use super::super::address::{LISTEN, NAME, NETWORK, overlap};
 use super::super::material::{Token, read_token};
 use super::super::section::{Kind, Section};
 use super::super::{Admin, Server};
+use super::tls;
 
 const MAX_THREADS: usize = 1024;
 
@@ -21,9 +22,25 @@ const TOKEN_FILE: Kind<(PathBuf, Token)> = Kind {
     },
 };
 
+/// An address that is listened on, and the key that says so.
+#[derive(Clone, Debug)]
+pub(super) struct Taken {
+    pub(super) key: String,
+    pub(super) address: SocketAddr,
+}
+
+impl Taken {
+    /// The first of `taken` that is in the way of `address`.
+    pub(super) fn find(taken: &[Self], address: SocketAddr) -> Option<&Self> {
+        taken.iter().find(|taken| overlap(address, taken.address))
+    }
+}
+
 pub(super) fn server(mut section: Section<'_>) -> Option<Server> {
     let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080));
-    let listen = section.filled_list("listen", vec![everywhere], &LISTEN);
+    let listen = section.list("listen", vec![everywhere], &LISTEN);
+    let tables = section.sections("tls");
+    let proxy_protocol = section.flag("proxy_protocol", false);
     let threads = section.whole("threads", 0, 0..=MAX_THREADS);
     let grace = section.duration(
         "grace",
@@ -31,23 +48,44 @@ pub(super) fn server(mut section: Section<'_>) -> Option<Server> {
         Duration::ZERO..=Duration::from_secs(3_600),
     );
     let trusted_proxies = section.list("trusted_proxies", Vec::new(), &NETWORK);
+    let mut taken = Vec::new();
     for (index, address) in listen.iter().flatten().enumerate() {
-        let earlier = listen.iter().flatten().take(index);
-        if let Some((first, taken)) = earlier
-            .enumerate()
-            .find(|(_, other)| overlap(*address, **other))
-        {
-            section.fault_item(
-                "listen",
-                index,
-                format!("{address} is already taken by server.listen[{first}], {taken}"),
-                "addresses of which none covers another",
+        if let Some(other) = Taken::find(&taken, *address) {
+            let problem = format!(
+                "{address} is already taken by {}, {}",
+                other.key, other.address
             );
+            let allowed = "addresses of which none covers another";
+            section.fault_item("listen", index, problem, allowed);
         }
+        taken.push(Taken {
+            key: format!("server.listen[{index}]"),
+            address: *address,
+        });
+    }
+    if listen.as_ref().is_some_and(Vec::is_empty) && tables.as_ref().is_some_and(Vec::is_empty) {
+        section.fault(
+            "listen",
+            "the list is empty",
+            format!(
+                "at least one of: {}; or none beside a [[server.tls]]",
+                LISTEN.allowed
+            ),
+        );
+    }
+    if let (Some(true), Some([])) = (proxy_protocol, trusted_proxies.as_deref()) {
+        section.fault(
+            "proxy_protocol",
+            "believes nobody without trusted_proxies, so that every connection would be closed",
+            "only together with trusted_proxies",
+        );
     }
     section.finish();
+    let tls = tables.and_then(|tables| tls::listeners(tables, &taken));
     Some(Server {
         listen: listen?,
+        tls: tls?,
+        proxy_protocol: proxy_protocol?,
         threads: match threads? {
             0 => thread::available_parallelism()
                 .map_or(1, NonZero::get)
@@ -59,21 +97,36 @@ pub(super) fn server(mut section: Section<'_>) -> Option<Server> {
     })
 }
 
+/// What `server` listens on.
+pub(super) fn taken(server: &Server) -> Vec<Taken> {
+    let plain = server.listen.iter().map(|address| ("listen", address));
+    let tls = server.tls.iter().map(|tls| ("tls", &tls.listen));
+    let numbered = plain.enumerate().chain(tls.enumerate());
+    let taken = numbered.map(|(index, (key, address))| Taken {
+        key: match key {
+            "tls" => format!("server.tls[{index}].listen"),
+            _ => format!("server.listen[{index}]"),
+        },
+        address: *address,
+    });
+    taken.collect()
+}
+
 /// `taken` is what `[server]` listens on.
-pub(super) fn admin(mut section: Section<'_>, taken: &[SocketAddr]) -> Option<Admin> {
+pub(super) fn admin(mut section: Section<'_>, taken: &[Taken]) -> Option<Admin> {
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090));
     let listen = section.text("listen", local, &LISTEN);
     let hosts = section.list("hosts", Vec::new(), &NAME);
     let token_file = section.optional_text("token_file", &TOKEN_FILE);
     if let Some(listen) = listen
-        && let Some((index, other)) = taken
-            .iter()
-            .enumerate()
-            .find(|(_, other)| overlap(listen, **other))
+        && let Some(other) = Taken::find(taken, listen)
     {
         section.fault(
             "listen",
-            format!("{listen} is already taken by server.listen[{index}], {other}"),
+            format!(
+                "{listen} is already taken by {}, {}",
+                other.key, other.address
+            ),
             "an address that [server] does not listen on",
         );
     }
@@ -111,7 +164,8 @@ mod tests {
         assert_eq!(
             refused("[server]\nlisten = []"),
             "edge.toml:2: server.listen: the list is empty; \
-             allowed: at least one of: IP:PORT, such as 0.0.0.0:8080, 127.0.0.1:8080 or [::]:8080"
+             allowed: at least one of: IP:PORT, such as 0.0.0.0:8080, 127.0.0.1:8080 or [::]:8080; \
+             or none beside a [[server.tls]]"
         );
         assert_eq!(
             refused("[server]\nlisten = \"0.0.0.0:8080\""),
@@ -171,6 +225,17 @@ mod tests {
              edge.toml:2: server.trusted_proxies[3]: \"10.0.0.0/8\" repeats server.trusted_proxies[0]; \
              allowed: each only once"
         );
+    }
+
+    #[test]
+    fn a_proxy_protocol_needs_proxies_that_are_believed() {
+        assert_eq!(
+            refused("[server]\nproxy_protocol = true"),
+            "edge.toml:2: server.proxy_protocol: believes nobody without trusted_proxies, so that every connection \
+             would be closed; allowed: only together with trusted_proxies"
+        );
+        let text = "[server]\nproxy_protocol = true\ntrusted_proxies = [\"10.0.0.0/8\"]";
+        assert!(accepted(text).server.proxy_protocol);
     }
 
     #[test]

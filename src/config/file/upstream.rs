@@ -1,6 +1,5 @@
 //! `[upstream]`: how the VMS is reached.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use super::super::route::CHECK_PATH;
 use super::super::section::{Kind, Section};
 use super::super::units::duration_text;
 use super::super::{Breaker, Health, HealthCheck, Upstream, UpstreamTls};
+use super::server::Taken;
 
 const SHORTEST: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ const CA: Kind<PathBuf> = Kind {
 };
 
 /// `own` is what `[server]` listens on.
-pub(super) fn upstream(mut section: Section<'_>, own: &[SocketAddr]) -> Option<Upstream> {
+pub(super) fn upstream(mut section: Section<'_>, own: &[Taken]) -> Option<Upstream> {
     let servers = section.required_list("servers", &SERVER);
     let tls = tls(&mut section);
     let host = section.optional_text("host", &HOST);
@@ -43,7 +43,7 @@ pub(super) fn upstream(mut section: Section<'_>, own: &[SocketAddr]) -> Option<U
     let health = section.section("health").and_then(health);
 
     for (index, server) in servers.iter().flatten().enumerate() {
-        if own.iter().any(|listener| reaches(server, *listener)) {
+        if own.iter().any(|listener| reaches(server, listener.address)) {
             section.fault_item(
                 "servers",
                 index,

@@ -11,15 +11,15 @@ use serde::{Serialize, Serializer};
 
 use super::Office;
 use super::answer::json;
-use super::reloading;
 use crate::cache::clock::Time;
 use crate::cache::marks::Marked;
 use crate::ops::explain::Mark;
 use crate::ops::history::{LONGEST, Window};
 use crate::ops::log::Control;
 use crate::ops::metrics::counts::Counts;
-use crate::ops::metrics::{ItemResult, Label};
+use crate::ops::metrics::{ItemResult, Label, ListenerKind};
 use crate::ops::moment::{Moment, seconds};
+use crate::ops::reload::Reload;
 use crate::origin::latency::Quantiles;
 use crate::origin::server::{Report, ServerState};
 use crate::reply::cache_status::BatchResult;
@@ -34,6 +34,7 @@ struct Status {
     version: &'static str,
     started: Moment,
     ready: bool,
+    connections: i64,
     requests_in_flight: i64,
     log_lines_dropped: usize,
     traffic: Traffic,
@@ -42,7 +43,7 @@ struct Status {
     fetches: Named,
     bypasses: Named,
     marks: Marks,
-    reloads: Vec<reloading::Told>,
+    reloads: Vec<Reload>,
     /// As `vms-edge check` prints it.
     configuration: String,
 }
@@ -129,10 +130,14 @@ impl Status {
         let admin = &office.admin;
         let (now, config, usage) = (admin.clock.now(), (admin.config)(), (admin.usage)());
         let servers = (admin.servers)().report();
+        let clients = admin.metrics.clients();
+        let kinds = ListenerKind::ALL.iter();
+        let connections = kinds.map(|&kind| clients.connections(kind).get());
         Self {
             version: env!("CARGO_PKG_VERSION"),
             started: Moment::of(office.started, now),
             ready: admin.ready.load(Ordering::SeqCst),
+            connections: connections.sum(),
             requests_in_flight: admin.metrics.in_flight().get(),
             log_lines_dropped: admin.log.as_ref().map_or(0, Control::dropped),
             traffic: Traffic::of(office, now),
@@ -149,7 +154,7 @@ impl Status {
                 set: named(admin.metrics.marks()),
                 latest: (admin.marks)().iter().map(|it| mark(it, now)).collect(),
             },
-            reloads: (admin.reloads)().iter().map(reloading::Told::of).collect(),
+            reloads: (admin.reloads)(),
             configuration: config.effective(),
         }
     }

@@ -76,6 +76,48 @@ label! {
 }
 
 label! {
+    /// What a client connects to.
+    ListenerKind as "listener" {
+        /// Plain HTTP.
+        Plain = "plain",
+        /// TLS.
+        Tls = "tls",
+    }
+}
+
+label! {
+    /// Why a connection was closed before any request.
+    ConnectionRefusal as "reason" {
+        /// There are too many.
+        Total = "total",
+        /// There are too many of its address.
+        Address = "address",
+        /// It did not begin with a PROXY header of a trusted proxy.
+        ProxyProtocol = "proxy_protocol",
+    }
+}
+
+label! {
+    /// What came of a TLS handshake.
+    Handshake as "result" {
+        /// Done.
+        Ok = "ok",
+        /// Broken off, by whomever, or not done in time.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// What came of a certificate that has changed.
+    CertificateReload as "result" {
+        /// It serves.
+        Applied = "applied",
+        /// The one before it serves on.
+        Refused = "refused",
+    }
+}
+
+label! {
     /// What a mark covers.
     MarkScope as "scope" {
         /// All items of one user.
@@ -94,6 +136,26 @@ label! {
         Batch = "batch",
         /// Passed through.
         Pass = "pass",
+    }
+}
+
+label! {
+    /// What became of an attempt to let a successor take over.
+    UpgradeResult as "result" {
+        /// The successor accepts.
+        HandedOver = "handed_over",
+        /// It did not come to that.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// What became of a reload of the configuration.
+    ReloadResult as "result" {
+        /// It is in effect.
+        Applied = "applied",
+        /// The file was not taken.
+        Refused = "refused",
     }
 }
 

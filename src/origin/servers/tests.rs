@@ -32,7 +32,7 @@ async fn resolved(told: &Arc<Mutex<Vec<&'static str>>>) -> Result<Servers, Unres
     let text = "upstream.servers = [\"vms.test:80\"]\nupstream.breaker.failures = 1";
     let upstream = config::Config::parse(text, "test").unwrap().upstream;
     let resolver = Box::new(Told(Arc::clone(told)));
-    Servers::resolve(&upstream, None, resolver, Clock::manual().0).await
+    Servers::resolve(&upstream, None, resolver, Clock::manual().0, None).await
 }
 
 /// Two servers, each of which one failure is enough to leave alone for a second.
@@ -43,7 +43,7 @@ async fn two() -> (Servers, Hand) {
     );
     let upstream = config::Config::parse(&text, "test").unwrap().upstream;
     let (clock, hand) = Clock::manual();
-    let servers = Servers::resolve(&upstream, None, Box::new(SystemResolver), clock).await;
+    let servers = Servers::resolve(&upstream, None, Box::new(SystemResolver), clock, None).await;
     (servers.unwrap(), hand)
 }
 
@@ -229,18 +229,12 @@ async fn a_request_that_is_said_once_more_shares_no_pooled_connection() {
     let (servers, _) = two().await;
     let first = Tried::default();
     let turn = servers.next_for_fetch(&first).expect("nothing failed");
-    assert_eq!(
-        servers.peer(&turn, &first, None).group_key,
-        Servers::SHARED_POOL
-    );
+    assert_eq!(servers.peer(&turn, &first, None).group_key, servers.pool());
     let again = Tried {
         repeated: true,
         ..first
     };
-    assert_ne!(
-        servers.peer(&turn, &again, None).group_key,
-        Servers::SHARED_POOL
-    );
+    assert_ne!(servers.peer(&turn, &again, None).group_key, servers.pool());
 }
 
 #[tokio::test]

@@ -121,6 +121,23 @@ async fn the_commands_of_the_readme_print_what_it_says() {
     assert_eq!(ran, 4);
 }
 
+#[tokio::test]
+async fn the_reload_of_the_readme_prints_what_it_says() {
+    let (_file, token) = token();
+    let vms = StandIn::new();
+    let serving = vms.start().await.unwrap();
+    let edge = Binary::before(serving.address(), &format!("{token}log.level = \"info\""));
+    edge.reconfigure("log.level = \"info\"", "log.level = \"warn\"");
+    let files = files(section("Looking inside"));
+    let block = blocks(section("Changing and replacing it"), "console").remove(1);
+    let (spelled, prints) = block.split_once('\n').expect("it prints something");
+    let spelled = spelled.trim_start_matches("$ ");
+    let spelled = spelled.replace("127.0.0.1:9090", &edge.admin.to_string());
+    let printed: Value = serde_json::from_str(&run(&spelled, &files).await).unwrap();
+    let prints: Value = serde_json::from_str(prints).unwrap();
+    assert_eq!(timeless(printed), timeless(prints));
+}
+
 /// The fields of the table of `/status`.
 fn documented(section: &str) -> BTreeSet<&str> {
     let (_, table) = section

@@ -47,6 +47,7 @@ async fn the_status_tells_what_was_counted_and_what_it_saved() {
     assert_eq!(told["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(told["ready"], true);
     assert_eq!(told["requests_in_flight"], 0);
+    assert!(told["connections"].is_u64());
     assert_eq!(told["cache"]["items"], 3);
     assert_eq!(told["cache"]["users"], 1);
     assert_eq!(told["cache"]["max_bytes"], 256 << 20);

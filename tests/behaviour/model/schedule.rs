@@ -102,6 +102,33 @@ pub(super) enum Step {
     Leave,
     /// So many of the batches to come go wrong at the VMS.
     Fail(Trouble, usize),
+    /// The edge gets another configuration, with the same windows.
+    Reload(Reload),
+}
+
+/// What another configuration changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reload {
+    /// Nothing.
+    Nothing,
+    /// The way to the VMS is built anew.
+    Upstream,
+    /// The memory is another one, which takes over what there was.
+    Memory,
+    /// Items are kept under other keys.
+    Key,
+    /// There is another endpoint before this one.
+    Endpoints,
+}
+
+impl Reload {
+    const ALL: [Self; 5] = [
+        Self::Nothing,
+        Self::Upstream,
+        Self::Memory,
+        Self::Key,
+        Self::Endpoints,
+    ];
 }
 
 /// A batch.
@@ -299,5 +326,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Open),
         4 => Just(Step::Release),
         1 => Just(Step::Leave),
+        3 => proptest::sample::select(&Reload::ALL[..]).prop_map(Step::Reload),
     ]
 }

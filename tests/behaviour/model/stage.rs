@@ -5,25 +5,26 @@
 
 use std::collections::VecDeque;
 use std::io::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use tempfile::NamedTempFile;
 use tokio::task::{AbortHandle, JoinSet};
 use vms_edge::demo::vms::{self, Hold, Order, StandIn};
+use vms_edge::ops::reload::Outcome;
 
 use super::history::{History, Mark, Point, Scope, Ticks};
 use super::oracle::{Asked, Told, judge};
 use super::requests;
 use super::schedule::{
-    Change, EVERYONE, Pace, Purge, Question, Schedule, Step, Strength, Who, Write,
+    Change, EVERYONE, Pace, Purge, Question, Reload, Schedule, Step, Strength, Who, Write,
 };
 use crate::support::client::{Client, Response};
 use crate::support::edge::TestEdge;
 use crate::support::soon;
 
-/// Windows as the oracle knows them. No fetch is given up because the machine is busy.
+/// Windows as the oracle knows them.
 const SETTINGS: &str = r#"
-upstream.fetch_timeout = "60s"
 [[batch]]
 path = "/api/v1/intercom/shows"
 fresh = "30s"
@@ -66,7 +67,7 @@ pub(super) struct Stage {
     serial: u64,
     idle: Vec<Client>,
     operator: Client,
-    _operators_token: NamedTempFile,
+    operators_token: NamedTempFile,
 }
 
 /// A schedule that is being played.
@@ -88,7 +89,7 @@ impl Stage {
         let serving = vms.start().await.expect("the loopback has free ports");
         let mut token = NamedTempFile::new().expect("there is room for a file");
         writeln!(token, "{}", requests::OPERATOR).expect("there is room for a token");
-        let settings = format!("admin.token_file = {:?}\n{SETTINGS}", token.path());
+        let settings = settings(token.path(), Reload::Nothing);
         let edge = TestEdge::with(&[serving.address().to_string()], &settings);
         Self {
             operator: Client::connect(edge.admin).await,
@@ -100,7 +101,7 @@ impl Stage {
             next_user: 3,
             serial: 0,
             idle: Vec::new(),
-            _operators_token: token,
+            operators_token: token,
         }
     }
 
@@ -168,6 +169,14 @@ impl Stage {
         Err("the edge does not find out that the VMS is well again".to_owned())
     }
 
+    fn reload(&self, reload: Reload) {
+        let settings = settings(self.operators_token.path(), reload);
+        match self.edge.reload(&settings) {
+            Outcome::Applied { .. } => {}
+            Outcome::Refused { reasons } => panic!("{reasons:?}"),
+        }
+    }
+
     async fn client(&mut self) -> Client {
         match self.idle.pop() {
             Some(client) => client,
@@ -199,6 +208,23 @@ impl Stage {
     }
 }
 
+/// The settings of an edge, changed as little as `reload` says. No fetch is given up because the machine is busy.
+fn settings(token: &Path, reload: Reload) -> String {
+    let fetch_timeout = match reload {
+        Reload::Upstream => "61s",
+        _ => "60s",
+    };
+    let more = match reload {
+        Reload::Nothing | Reload::Upstream => "",
+        Reload::Memory => "cache.max_bytes = \"64MiB\"\n",
+        Reload::Key => "headers.vary = [\"X-UUID\", \"X-Client\", \"Hl\"]\n",
+        Reload::Endpoints => "[[batch]]\npath = \"/api/v1/cameras/shows\"\n",
+    };
+    format!(
+        "admin.token_file = {token:?}\nupstream.fetch_timeout = \"{fetch_timeout}\"\n{more}{SETTINGS}"
+    )
+}
+
 impl Play<'_> {
     fn advance(&mut self, by: Duration) {
         self.history.advance(by);
@@ -226,6 +252,7 @@ impl Play<'_> {
                     task.abort();
                 }
             }
+            Step::Reload(reload) => self.stage.reload(*reload),
             Step::Fail(trouble, times) => {
                 self.history.trouble(*trouble);
                 let times = vms::Times::Next(*times);

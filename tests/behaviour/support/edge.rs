@@ -3,14 +3,19 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use vms_edge::app::{Edge, Running};
+use tempfile::TempDir;
+use vms_edge::app::{Edge, Given, Running};
 use vms_edge::cache::clock::{Clock, Hand};
-use vms_edge::config::Config;
+use vms_edge::config;
+use vms_edge::ops::reload::{Asker, Outcome};
 
 /// A running edge; it is stopped when the test drops it.
 pub(crate) struct TestEdge {
     running: Option<Running>,
     hand: Hand,
+    /// Where its configuration stands.
+    directory: TempDir,
+    servers: Vec<String>,
     /// Where clients connect.
     pub(crate) address: SocketAddr,
     /// Where operators connect.
@@ -26,22 +31,18 @@ impl TestEdge {
     /// An edge before `servers` (`host:port`), with `settings` added to the configuration: dotted keys such as
     /// `upstream.connect_timeout = "100ms"`, then tables.
     pub(crate) fn with(servers: &[String], settings: &str) -> Self {
-        let grace = match settings.contains("server.grace") {
-            true => "",
-            false => "server.grace = \"5s\"\n",
-        };
-        let threads = match settings.contains("server.threads") {
-            true => "",
-            false => "server.threads = 1\n",
-        };
-        let text = format!(
-            "server.listen = [\"127.0.0.1:0\"]\n{threads}{grace}\
-             admin.listen = \"127.0.0.1:0\"\nupstream.servers = {servers:?}\n{settings}"
-        );
-        let config = Config::parse(&text, "test").unwrap_or_else(|error| panic!("{error}"));
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("edge.toml");
+        std::fs::write(&file, configuration(servers, settings)).expect("a file");
+        let config = config::load(&file).unwrap_or_else(|error| panic!("{error}"));
         let (clock, hand) = Clock::manual();
         // The edge starts runtimes of its own, which must not happen on a thread of the test's.
-        let start = move || Edge::bind(config, clock).and_then(|edge| edge.start(None));
+        let given = Given {
+            file: Some(file),
+            clock,
+            ..Given::default()
+        };
+        let start = move || Edge::bind(config, given).and_then(Edge::start);
         let running = std::thread::spawn(start)
             .join()
             .expect("starting an edge does not panic")
@@ -51,7 +52,28 @@ impl TestEdge {
             admin: running.admin_address(),
             running: Some(running),
             hand,
+            directory,
+            servers: servers.to_vec(),
         }
+    }
+
+    /// Reloads with other `settings`, before the same servers.
+    pub(crate) fn reload(&self, settings: &str) -> Outcome {
+        self.reload_text(&configuration(&self.servers, settings))
+    }
+
+    /// Reloads with other `settings`, before other servers.
+    pub(crate) fn reload_before(&self, servers: &[String], settings: &str) -> Outcome {
+        self.reload_text(&configuration(servers, settings))
+    }
+
+    /// Reloads with `text` as the file.
+    pub(crate) fn reload_text(&self, text: &str) -> Outcome {
+        std::fs::write(self.directory.path().join("edge.toml"), text).expect("a file");
+        let running = self.running.as_ref().expect("it was not stopped");
+        // A reload waits for a runtime of the edge's, which a thread of the test's must not.
+        let reload = || running.reload(Asker::Signal).outcome;
+        std::thread::scope(|scope| scope.spawn(reload).join()).expect("a reload does not panic")
     }
 
     /// Lets time pass for the edge.
@@ -73,4 +95,20 @@ impl Drop for TestEdge {
             std::thread::spawn(move || running.stop());
         }
     }
+}
+
+/// The file of an edge before `servers`, with `settings` added.
+fn configuration(servers: &[String], settings: &str) -> String {
+    let grace = match settings.contains("server.grace") {
+        true => "",
+        false => "server.grace = \"5s\"\n",
+    };
+    let threads = match settings.contains("server.threads") {
+        true => "",
+        false => "server.threads = 1\n",
+    };
+    format!(
+        "server.listen = [\"127.0.0.1:0\"]\n{threads}{grace}\
+         admin.listen = \"127.0.0.1:0\"\nupstream.servers = {servers:?}\n{settings}"
+    )
 }

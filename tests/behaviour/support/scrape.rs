@@ -169,13 +169,19 @@ impl Scrape {
         *value.unwrap_or_else(|| panic!("there is no {series}"))
     }
 
-    /// By how much each series moved since `before`, but for those of time and bytes, of which no test can know, and those
+    /// By how much each series moved since `before`, but for those of time, bytes and open connections, of which no test can know, and those
     /// by endpoint, which add up to others.
     pub(crate) fn moved_since(&self, before: &Self) -> BTreeMap<&str, f64> {
         let unknowable = |series: &str| {
-            ["_bucket", "_sum", "_cache_bytes", "_endpoint_"]
-                .iter()
-                .any(|part| series.contains(part))
+            [
+                "_bucket",
+                "_sum",
+                "_cache_bytes",
+                "_endpoint_",
+                "_connections{",
+            ]
+            .iter()
+            .any(|part| series.contains(part))
         };
         let moved = self.series.iter().filter_map(|(series, value)| {
             let by = value - before.series.get(series).copied().unwrap_or(0.0);

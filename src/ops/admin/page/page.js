@@ -288,7 +288,9 @@ function showReloads(reloads) {
   const items = reloads.slice(0, 6).map((reload) => {
     const applied = reload.result === "applied";
     const word = element("span", { class: "word", "data-state": applied ? "good" : "bad" }, applied ? "Applied" : "Refused");
-    const lines = (reload.changed ?? []).concat(reload.reasons ?? []);
+    const change = ({ key, before, after }) => `${key}: ${before ?? "none"} → ${after ?? "none"}`;
+    const waiting = (reload.waiting ?? []).map((it) => `from the next start on, ${change(it)}`);
+    const lines = [...(reload.changes ?? []).map(change), ...waiting, ...(reload.reasons ?? [])];
     const told = lines.length ? lines.join("; ") : applied ? "Nothing changed." : "";
     return element("li", null, element("span", null, word, ` by ${reload.by}`), time(reload.when), element("p", { class: "lines" }, told));
   });

@@ -1,0 +1,177 @@
+//! What outlives every configuration, and how one configuration is put to work on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use super::StartError;
+use crate::batch::BatchEndpoint;
+use crate::batch::fill::{Filler, Landed};
+use crate::batch::invalidate::Invalidator;
+use crate::cache::clock::Clock;
+use crate::cache::freshness::Windows;
+use crate::cache::marks::Marks;
+use crate::cache::store::Store;
+use crate::config::{Config, HealthCheck};
+use crate::edge::site::Site;
+use crate::ops::metrics::Metrics;
+use crate::origin::checker::{self, Checker};
+use crate::origin::collapse::Flights;
+use crate::origin::fetch::{Fetcher, Origin};
+use crate::origin::resolve::{RESOLVE_EVERY, SystemResolver};
+use crate::origin::servers::Servers;
+use crate::origin::trust;
+use crate::request::key::KeyMaker;
+
+/// What is remembered, counted and kept secret for as long as the process lives.
+pub(super) struct Lasting {
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) store: Arc<Store>,
+    pub(super) marks: Arc<Marks>,
+    flights: Arc<Flights<Landed>>,
+    keys: Arc<KeyMaker>,
+}
+
+/// What is done for a site beside its requests, until it is dropped: its names are resolved again and its servers checked.
+pub(super) struct Upkeep {
+    _tasks: JoinSet<()>,
+}
+
+impl Lasting {
+    /// Nothing yet, with room as `config` has it.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system has no randomness to give.
+    pub(super) fn new(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        Ok(Self {
+            clock,
+            metrics: Arc::new(Metrics::new()),
+            store: Arc::new(Store::new(config.cache.max_bytes, longest(config))),
+            marks: Arc::new(Marks::new(longest_with_fetch(config))),
+            flights: Arc::default(),
+            keys: Arc::new(KeyMaker::new().map_err(StartError::Secret)?),
+        })
+    }
+
+    /// A site for `config`, which goes on with what it can of the one `before`.
+    ///
+    /// Nothing is changed by it yet.
+    ///
+    /// # Errors
+    ///
+    /// A server without an address, or authorities that cannot be read.
+    pub(super) async fn site(
+        &self,
+        config: Arc<Config>,
+        before: Option<&Site>,
+    ) -> Result<Site, StartError> {
+        let (servers, origin) = self.upstream(&config, before).await?;
+        let filler = Arc::new(Filler {
+            store: Arc::clone(&self.store),
+            marks: Arc::clone(&self.marks),
+            flights: Arc::clone(&self.flights),
+            detach: Box::new(|fill| drop(tokio::spawn(fill))),
+            origin,
+            clock: self.clock.clone(),
+            metrics: Arc::clone(&self.metrics),
+            host: config.upstream.host.clone(),
+        });
+        let endpoint = |batch| {
+            let endpoint = BatchEndpoint::new(batch, &config.headers.vary, &self.metrics);
+            let before = before.into_iter().flat_map(|site| &site.endpoints);
+            let mut before = before.filter(|before| before.config.path == batch.path);
+            Arc::new(match before.next() {
+                Some(before) => endpoint.knowing(before),
+                None => endpoint,
+            })
+        };
+        let keys = Arc::clone(&self.keys);
+        let invalidator = Invalidator::new(Arc::clone(&filler), keys, &config);
+        Ok(Site {
+            endpoints: config.batches.iter().map(endpoint).collect(),
+            filler,
+            servers,
+            invalidator: Arc::new(invalidator),
+            keys: Arc::clone(&self.keys),
+            config,
+        })
+    }
+
+    /// The servers and the way to fetch from them: those of the site before, if nothing about them changed.
+    async fn upstream(
+        &self,
+        config: &Config,
+        before: Option<&Site>,
+    ) -> Result<(Arc<Servers>, Arc<dyn Origin>), StartError> {
+        let upstream = &config.upstream;
+        let authorities = trust::authorities(upstream)?;
+        if let Some(site) = before
+            && site.servers.are_of(upstream, &authorities)
+        {
+            let origin = Arc::clone(&site.filler.origin);
+            return Ok((Arc::clone(&site.servers), origin));
+        }
+        let servers = Servers::resolve(
+            upstream,
+            authorities,
+            Box::new(SystemResolver),
+            self.clock.clone(),
+            before.map(|site| &*site.servers),
+        );
+        let servers = Arc::new(servers.await?);
+        let fetcher = Fetcher::new(upstream, Arc::clone(&servers), self.clock.clone());
+        Ok((servers, Arc::new(fetcher)))
+    }
+
+    /// Makes room for what `site` remembers, before its first request and after the last that knows nothing of it.
+    pub(super) fn make_room(&self, site: &Site) {
+        let config = &site.config;
+        // Before anything is kept for longer: a mark must be remembered for as long as what it covers.
+        self.marks
+            .lengthen(longest_with_fetch(config), self.clock.now());
+        self.store.resize(config.cache.max_bytes, longest(config));
+        self.metrics.watch(&site.servers);
+    }
+}
+
+impl Upkeep {
+    /// Begins it.
+    pub(super) fn of(site: &Site, runtime: &Handle) -> Self {
+        let mut tasks = JoinSet::new();
+        tasks.spawn_on(keep_resolved(Arc::clone(&site.servers)), runtime);
+        let upstream = &site.config.upstream;
+        if upstream.health.check != HealthCheck::Never {
+            let checker = Arc::new(Checker::new(upstream, Arc::clone(&site.servers)));
+            tasks.spawn_on(checker::keep_checked(checker), runtime);
+        }
+        Self { _tasks: tasks }
+    }
+}
+
+async fn keep_resolved(servers: Arc<Servers>) {
+    let mut tick = tokio::time::interval(RESOLVE_EVERY);
+    tick.tick().await;
+    loop {
+        tick.tick().await;
+        for failure in servers.refresh().await {
+            tracing::warn!(%failure, "the addresses it had are kept");
+        }
+    }
+}
+
+/// The longest time for which anything stored is of use.
+fn longest(config: &Config) -> Duration {
+    let batches = config.batches.iter();
+    let longest = batches.map(|batch| Windows::new(batch).longest()).max();
+    longest.unwrap_or_default()
+}
+
+/// The longest time from when a fetch begins to when nothing that it brought is of use: what is in the air when a mark
+/// is set is younger than the longest fetch.
+fn longest_with_fetch(config: &Config) -> Duration {
+    longest(config) + config.upstream.longest_fetch()
+}

@@ -1,0 +1,93 @@
+//! Listening sockets: bound by this process, or by another before it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use tokio::net::TcpSocket;
+
+use super::StartError;
+
+/// Connections that the kernel holds until they are accepted (bounded by `net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
+
+/// A listening socket, and the address that the configuration gives it: its port may be 0 there.
+#[derive(Debug)]
+pub struct Bound {
+    /// As configured.
+    pub configured: SocketAddr,
+    /// The socket.
+    pub socket: TcpListener,
+}
+
+/// Listening sockets that are there already, from a predecessor or from whoever started the process. What the
+/// configuration does not ask for is closed.
+#[derive(Debug, Default)]
+pub struct Inherited(Vec<Bound>);
+
+impl Inherited {
+    /// These.
+    pub fn new(sockets: Vec<Bound>) -> Self {
+        Self(sockets)
+    }
+
+    /// The socket for a configured address: inherited, or else bound.
+    ///
+    /// To be called within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Listen`] with the configuration key that names the address.
+    pub(super) fn listen(
+        &mut self,
+        key: &'static str,
+        configured: SocketAddr,
+    ) -> Result<Bound, StartError> {
+        let found = self.0.iter().position(|it| it.configured == configured);
+        let socket = match found {
+            Some(place) => {
+                let socket = self.0.swap_remove(place).socket;
+                // Whoever bound it may have meant to wait for each connection.
+                socket.set_nonblocking(true).map(|()| socket)
+            }
+            None => bind(configured),
+        };
+        let socket = socket.map_err(|source| StartError::Listen {
+            key,
+            address: configured,
+            source,
+        })?;
+        Ok(Bound { configured, socket })
+    }
+}
+
+impl Bound {
+    /// Where it really listens.
+    pub fn address(&self) -> SocketAddr {
+        self.socket
+            .local_addr()
+            .expect("a bound socket has an address")
+    }
+
+    /// Another handle to the same socket.
+    ///
+    /// # Errors
+    ///
+    /// When there is no descriptor to be had.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            configured: self.configured,
+            socket: self.socket.try_clone()?,
+        })
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A restarted edge may listen although connections of its predecessor are still closing.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
+}

@@ -1,0 +1,111 @@
+//! What requests are answered by under one configuration. Immutable: a reload puts another one in its place, and each
+//! request goes on to its end with the one that it began with.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use pingora_core::Result;
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use super::client;
+use crate::batch::explain::Explainer;
+use crate::batch::fill::Filler;
+use crate::batch::invalidate::Invalidator;
+use crate::batch::{Asked, BatchEndpoint, Outcome, Reply};
+use crate::config::Config;
+use crate::ops::explain::{Explanation, Supposed};
+use crate::origin::forward::Peer;
+use crate::origin::servers::Servers;
+use crate::request::checks::Refusal;
+use crate::request::decline::Bypass;
+use crate::request::key::KeyMaker;
+use crate::request::{self, Declined};
+
+/// One configuration at work.
+pub struct Site {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Its batch endpoints, in its order.
+    pub endpoints: Vec<Arc<BatchEndpoint>>,
+    /// Fills what is missing from its upstream.
+    pub filler: Arc<Filler>,
+    /// Its upstream.
+    pub servers: Arc<Servers>,
+    /// Its rules for what passes through.
+    pub invalidator: Arc<Invalidator>,
+    /// The secret of the process, whatever the configuration is.
+    pub keys: Arc<KeyMaker>,
+}
+
+/// What the edge does with a request on a batch path.
+pub(super) enum Verdict {
+    Reply(Reply),
+    Refuse(Refusal),
+    PassThrough(Bypass),
+}
+
+impl Site {
+    /// The endpoint whose path is, byte for byte, that of the request.
+    pub(super) fn endpoint(&self, request: &RequestHeader) -> Option<&Arc<BatchEndpoint>> {
+        BatchEndpoint::of(&self.endpoints, request)
+    }
+
+    /// Says what would become of a request.
+    pub fn explain(&self, supposed: &Supposed) -> Explanation {
+        let explainer = Explainer {
+            endpoints: &self.endpoints,
+            filler: &self.filler,
+            keys: &self.keys,
+            headers: &self.config.headers,
+            trusted_proxies: &self.config.server.trusted_proxies,
+        };
+        explainer.explain(supposed)
+    }
+
+    /// Marks what a request made wrong, by what the VMS says of it.
+    pub(super) fn mark(&self, request: &RequestHeader, status: StatusCode) {
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.invalidator.refused(request),
+            // Whoever stands before the VMS may have lost its answer to what it did.
+            status if status.is_server_error() => self.invalidator.perhaps_written(request),
+            status if status.is_success() => self.invalidator.written(request),
+            _ => {}
+        }
+    }
+
+    /// Decides about a request on the path of `endpoint`, and answers it if it is a batch.
+    pub(super) async fn judge(
+        &self,
+        session: &mut Session,
+        endpoint: &Arc<BatchEndpoint>,
+        peer: Peer,
+    ) -> Result<Verdict> {
+        let checked = match request::examine(session.req_header(), &self.config.headers) {
+            Ok(checked) => checked,
+            Err(Declined::Refused(refusal)) => return Ok(Verdict::Refuse(refusal)),
+            Err(Declined::Bypass(reason)) => return Ok(Verdict::PassThrough(reason)),
+        };
+        let Some(body) = client::read_body(session, &checked).await? else {
+            return Ok(Verdict::Refuse(Refusal::BodyTooLarge));
+        };
+        let keyed = endpoint.vary();
+        let request = session.req_header();
+        let batch = endpoint.understand(request, &body, checked, &keyed, peer, &self.keys);
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(reason) => return Ok(Verdict::PassThrough(reason)),
+        };
+        let asked = Asked {
+            batch,
+            keyed,
+            request,
+            body,
+            peer,
+        };
+        Ok(match endpoint.answer(&self.filler, asked).await {
+            Outcome::Reply(reply) => Verdict::Reply(reply),
+            Outcome::PassThrough(reason) => Verdict::PassThrough(reason),
+        })
+    }
+}

@@ -1,0 +1,302 @@
+//! The certificates that TLS listeners show, and their exchange while they serve.
+//!
+//! Each listener has one configuration of the TLS library, which all threads share and which is exchanged as a whole: a
+//! handshake sees the old certificates or the new ones. They are exchanged when the configuration is reloaded
+//! ([`Certificates::apply`]), and when a file has another content than before ([`Certificates::look`]). A file that is of no
+//! use changes nothing.
+//!
+//! What always holds: a session is resumed only on the listener that it began on, and only as long as that listener asks for
+//! the same clients' certificates. Its ticket says that the client was let in, and nobody looks at its certificate again.
+
+mod choice;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use pingora_core::listeners::tls::Acceptor;
+use rustls::crypto::ring::Ticketer;
+use rustls::server::{ProducesTickets, WebPkiClientVerifier};
+use rustls::{ServerConfig, version};
+
+use self::choice::Choice;
+use crate::config::{
+    ClientCa, ClientCertificate, Identity, MaterialError, Server, ServerTls, Validity,
+};
+use crate::ops::metrics::{CertificateReload, Metrics};
+
+/// How often the files are looked at.
+pub const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// The machine's TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("TLS cannot be set up for {address}: {source}")]
+pub struct NoTls {
+    /// The listener.
+    pub address: SocketAddr,
+    /// Why.
+    pub source: rustls::Error,
+}
+
+/// The certificates of all listeners.
+pub struct Certificates {
+    listeners: Vec<Arc<Shown>>,
+    /// The tables of the configuration, with what is shown of them.
+    tables: Mutex<Vec<Table>>,
+    metrics: Arc<Metrics>,
+}
+
+/// What one listener shows.
+struct Shown {
+    address: SocketAddr,
+    config: ArcSwap<ServerConfig>,
+}
+
+/// What one table of the configuration brought.
+struct Table {
+    serving: ServerTls,
+    /// What was last found wrong with its files, so that it is said once.
+    refused: Option<String>,
+}
+
+/// One listener's certificates, for its handshakes.
+#[derive(Clone)]
+pub struct TlsListener(Arc<Shown>);
+
+impl TlsListener {
+    /// What the next handshake is done with.
+    pub(super) fn acceptor(&self) -> Acceptor {
+        Acceptor::from_server_config(self.0.config.load_full())
+    }
+}
+
+impl Certificates {
+    /// Those of `server`.
+    ///
+    /// # Errors
+    ///
+    /// When the machine has no randomness to give.
+    pub fn new(server: &Server, metrics: Arc<Metrics>) -> Result<Self, NoTls> {
+        let shown = |address: SocketAddr| {
+            let tables = of(address, &server.tls);
+            let config = server_config(&tables, None);
+            let config = config.map_err(|source| NoTls { address, source })?;
+            let config = ArcSwap::from_pointee(config);
+            Ok(Arc::new(Shown { address, config }))
+        };
+        let listeners = server.tls_listeners().into_iter().map(shown);
+        let tables = server.tls.iter().cloned().map(|serving| Table {
+            serving,
+            refused: None,
+        });
+        server.tls.iter().enumerate().for_each(warn_of_time);
+        Ok(Self {
+            listeners: listeners.collect::<Result<_, _>>()?,
+            tables: Mutex::new(tables.collect()),
+            metrics,
+        })
+    }
+
+    /// The certificates of the listener at `address`, as the configuration names it.
+    pub fn listener(&self, address: SocketAddr) -> Option<TlsListener> {
+        let mut listeners = self.listeners.iter();
+        let shown = listeners.find(|shown| shown.address == address)?;
+        Some(TlsListener(Arc::clone(shown)))
+    }
+
+    /// Shows what `server` says from the next handshake on. Listeners stay as they are: one that it does not name shows what
+    /// it showed, and one that is new is not there.
+    pub fn apply(&self, server: &Server) {
+        let mut tables = self.tables.lock();
+        let changed = server.tls.iter().enumerate();
+        let changed = changed.filter(|(place, tls)| {
+            tables
+                .get(*place)
+                .is_none_or(|table| table.serving.identity != tls.identity)
+        });
+        let changed: Vec<usize> = changed.map(|(place, _)| place).collect();
+        let wanted: Vec<ServerTls> = server.tls.clone();
+        for shown in &self.listeners {
+            let old: Vec<&ServerTls> = tables
+                .iter()
+                .map(|table| &table.serving)
+                .filter(|tls| tls.listen == shown.address)
+                .collect();
+            let new = of(shown.address, &wanted);
+            if !new.is_empty() && old != new {
+                self.exchange(shown, &old, &new);
+            }
+        }
+        for place in changed {
+            self.took_over(place, &wanted[place]);
+        }
+        *tables = wanted
+            .into_iter()
+            .map(|serving| Table {
+                serving,
+                refused: None,
+            })
+            .collect();
+    }
+
+    /// Looks whether the files hold something else than what is shown, and shows it if it is of use.
+    pub fn look(&self) {
+        let mut tables = self.tables.lock();
+        for place in 0..tables.len() {
+            let found = read_again(&tables[place].serving);
+            let table = &mut tables[place];
+            match found {
+                Ok(found) if found == table.serving => table.refused = None,
+                Ok(found) => {
+                    let address = found.listen;
+                    let before: Vec<ServerTls> =
+                        tables.iter().map(|table| table.serving.clone()).collect();
+                    tables[place] = Table {
+                        serving: found,
+                        refused: None,
+                    };
+                    let after: Vec<ServerTls> =
+                        tables.iter().map(|table| table.serving.clone()).collect();
+                    if let Some(shown) = self.listeners.iter().find(|s| s.address == address) {
+                        self.exchange(shown, &of(address, &before), &of(address, &after));
+                    }
+                    self.took_over(place, &tables[place].serving);
+                }
+                Err(reason) => {
+                    if table.refused.as_ref() != Some(&reason) {
+                        tracing::warn!(
+                            certificate = place,
+                            reason,
+                            "the new certificate is refused, the old one serves on"
+                        );
+                        let refused = CertificateReload::Refused;
+                        self.metrics.clients().certificate_reload(refused);
+                    }
+                    table.refused = Some(reason);
+                }
+            }
+        }
+    }
+
+    /// The days for which each certificate is good after `now`, in the order of their tables.
+    pub fn days_left(&self, now: SystemTime) -> Vec<f64> {
+        let tables = self.tables.lock();
+        let days = tables
+            .iter()
+            .map(|table| table.serving.identity.days_left(now));
+        days.collect()
+    }
+
+    fn exchange(&self, shown: &Shown, old: &[&ServerTls], new: &[&ServerTls]) {
+        let clients = |tables: &[&ServerTls]| tables.first().map(|tls| tls.clients.clone());
+        let same_clients = clients(old) == clients(new);
+        let tickets = same_clients.then(|| Arc::clone(&shown.config.load().ticketer));
+        match server_config(new, tickets) {
+            Ok(config) => shown.config.store(Arc::new(config)),
+            // What could be set up once can be again, unless the machine has lost its randomness.
+            Err(error) => {
+                tracing::error!(address = %shown.address, %error, "TLS cannot be set up, the old certificates serve on");
+            }
+        }
+    }
+
+    fn took_over(&self, place: usize, tls: &ServerTls) {
+        tracing::info!(certificate = place, names = %tls.identity, "a new certificate serves");
+        warn_of_time((place, tls));
+        let applied = CertificateReload::Applied;
+        self.metrics.clients().certificate_reload(applied);
+    }
+}
+
+/// Looks at the files again and again.
+pub async fn keep_watched(certificates: Arc<Certificates>) {
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    tick.tick().await;
+    loop {
+        tick.tick().await;
+        let certificates = Arc::clone(&certificates);
+        // Files may be slow to read.
+        let looked = tokio::task::spawn_blocking(move || certificates.look()).await;
+        if looked.is_err() {
+            tracing::error!("looking at the certificates failed");
+        }
+    }
+}
+
+/// The tables of one address.
+fn of(address: SocketAddr, tables: &[ServerTls]) -> Vec<&ServerTls> {
+    let here = tables.iter().filter(|tls| tls.listen == address);
+    here.collect()
+}
+
+/// The same table with what its files hold now, or which file is wrong and why.
+fn read_again(tls: &ServerTls) -> Result<ServerTls, String> {
+    use crate::config::IdentityFault::{Certificate, Key};
+    let identity = Identity::read(&tls.certificate, &tls.key).map_err(|fault| {
+        let path = match &fault {
+            Certificate(_) => &tls.certificate,
+            Key(_) => &tls.key,
+        };
+        format!("{path:?} {fault}")
+    })?;
+    let again = |ca: &ClientCa| {
+        ClientCa::read(&ca.path, ca.demand)
+            .map_err(|error: MaterialError| format!("{:?} {error}", ca.path))
+    };
+    Ok(ServerTls {
+        identity,
+        clients: tls.clients.as_ref().map(again).transpose()?,
+        ..tls.clone()
+    })
+}
+
+/// What a listener with these tables does in a handshake. There is at least one, and they agree on all but certificates.
+fn server_config(
+    tables: &[&ServerTls],
+    tickets: Option<Arc<dyn ProducesTickets>>,
+) -> Result<ServerConfig, rustls::Error> {
+    let first = tables.first().expect("a listener has a table");
+    let provider = Identity::provider();
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])?;
+    let builder = match &first.clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => {
+            let authorities = Arc::clone(clients.authorities());
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(authorities, Arc::clone(provider));
+            let verifier = match clients.demand {
+                ClientCertificate::Required => verifier,
+                ClientCertificate::Optional => verifier.allow_unauthenticated(),
+            };
+            let verifier = verifier.build();
+            builder.with_client_cert_verifier(
+                verifier.map_err(|error| rustls::Error::General(error.to_string()))?,
+            )
+        }
+    };
+    let identities = tables.iter().map(|tls| tls.identity.clone());
+    let mut config = builder.with_cert_resolver(Arc::new(Choice::of(identities)));
+    config.alpn_protocols = match first.http2 {
+        true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        false => vec![b"http/1.1".to_vec()],
+    };
+    // Its keys are changed every few hours, and are in the memory of this process only.
+    config.ticketer = match tickets {
+        Some(tickets) => tickets,
+        None => Ticketer::new()?,
+    };
+    Ok(config)
+}
+
+fn warn_of_time((place, tls): (usize, &ServerTls)) {
+    let problem = match tls.identity.validity(SystemTime::now()) {
+        Validity::Valid => return,
+        Validity::Early => "is not valid yet",
+        Validity::Expired => "has expired",
+    };
+    let file = tls.certificate.display();
+    tracing::warn!(certificate = place, %file, names = %tls.identity, "a certificate {problem}");
+}

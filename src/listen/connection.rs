@@ -1,0 +1,228 @@
+//! One connection, from the moment it is accepted to its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::H2Options;
+use pingora_core::server::ShutdownWatch;
+use prometheus::IntGauge;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::certificates::TlsListener;
+use super::places::{Full, Place};
+use super::proxy_protocol;
+use super::stream::{ClientStream, HeaderWait, Socket, Transport};
+use super::workers::{Common, Phase};
+use crate::ops::metrics::{ConnectionRefusal, Handshake, ListenerKind};
+use crate::origin::forward;
+use crate::reply::error::EdgeError;
+
+/// Longest wait for a client that was refused to read why and to end the connection: one that is closed while input is
+/// unread is reset, and its client may then never see the answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Refused connections that are waited for at once. Those beyond are closed without a word.
+const MAX_LINGERING: usize = 64;
+
+/// Serves the client at `peer` for as long as the connection lasts.
+pub(super) async fn serve<A>(
+    common: Arc<Common<A>>,
+    tls: Option<TlsListener>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    shutdown: ShutdownWatch,
+) where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let kind = match tls {
+        Some(_) => ListenerKind::Tls,
+        None => ListenerKind::Plain,
+    };
+    let gauge = common.metrics.clients().connections(kind);
+    let _open = Open::new(&common.open, gauge);
+    let wait = Arc::new(HeaderWait::default());
+    // A drain in haste cuts off who has not even said what he wants.
+    let mut phase = common.phase.subscribe();
+    let prepared = tokio::select! {
+        biased;
+        prepared = prepare(&common, tls.as_ref(), stream, peer, &wait) => prepared,
+        _ = phase.wait_for(|phase| *phase == Phase::Quick) => return,
+    };
+    let Some((client, _place)) = prepared else {
+        return;
+    };
+    let app = Arc::new(Application {
+        app: Arc::clone(&common.app),
+        wait,
+    });
+    app.process_new(Box::new(client), &shutdown).await;
+}
+
+/// All that comes before HTTP; `None` if it did not get as far.
+async fn prepare<A>(
+    common: &Common<A>,
+    tls: Option<&TlsListener>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    wait: &Arc<HeaderWait>,
+) -> Option<(ClientStream, Place)> {
+    let rules = common.rules.now();
+    let further = rules.limits.header_timeout;
+    let first = Instant::now() + further;
+    let mut place = match common.places.take(&rules.limits) {
+        Ok(place) => place,
+        Err(full) => {
+            refuse(common, full, tls, stream).await;
+            return None;
+        }
+    };
+    let is_trusted = forward::is_trusted(peer.ip(), &rules.trusted_proxies);
+    if !rules.proxy_protocol
+        && !is_trusted
+        && let Err(full) = place.belongs_to(peer.ip(), &rules.limits)
+    {
+        refuse(common, full, tls, stream).await;
+        return None;
+    }
+    let mut socket = Socket::new(stream, peer).ok()?;
+    if rules.proxy_protocol {
+        let client = match is_trusted {
+            true => timeout_at(first, proxy_protocol::read(&mut socket)).await,
+            false => Ok(Err(proxy_protocol::NoHeader::Invalid)),
+        };
+        let Ok(Ok(client)) = client else {
+            common
+                .metrics
+                .clients()
+                .refused(ConnectionRefusal::ProxyProtocol);
+            return None;
+        };
+        // A proxy that speaks for itself is trusted, and so has no limit of its own.
+        if let Some(client) = client {
+            socket.speaks_for(client);
+            if let Err(full) = place.belongs_to(client.ip(), &rules.limits) {
+                refuse(common, full, tls, socket).await;
+                return None;
+            }
+        }
+    }
+    let transport = match tls {
+        None => Transport::Plain(socket),
+        Some(tls) => {
+            let shaken = timeout_at(first, tls.acceptor().tls_handshake(socket)).await;
+            let done = matches!(shaken, Ok(Ok(_)));
+            common.metrics.clients().handshake(match done {
+                true => Handshake::Ok,
+                false => Handshake::Failed,
+            });
+            match shaken {
+                Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
+                // Alerts and versions, never anything that was sent.
+                Ok(Err(error)) => {
+                    tracing::debug!(%peer, %error, "a TLS handshake failed");
+                    return None;
+                }
+                Err(_) => {
+                    tracing::debug!(%peer, "a TLS handshake was not done in time");
+                    return None;
+                }
+            }
+        }
+    };
+    let wait = Arc::clone(wait);
+    Some((ClientStream::new(transport, wait, first, further), place))
+}
+
+/// Closes a connection for which there is no place. Before a TLS handshake there is no way to say why.
+async fn refuse<A>(
+    common: &Common<A>,
+    full: Full,
+    tls: Option<&TlsListener>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+) {
+    let (reason, answer) = match full {
+        Full::Total => (ConnectionRefusal::Total, EdgeError::Busy),
+        Full::Address => (ConnectionRefusal::Address, EdgeError::TooManyRequests),
+    };
+    common.metrics.clients().refused(reason);
+    if tls.is_none() && common.lingering.fetch_add(1, Ordering::Relaxed) < MAX_LINGERING {
+        let _ = timeout(LINGER, tell(stream, &answer)).await;
+    }
+    if tls.is_none() {
+        common.lingering.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Tells a client why it is refused, and waits until it has closed the connection.
+async fn tell(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    answer: &EdgeError,
+) -> io::Result<()> {
+    stream.write_all(&answer.last_answer()).await?;
+    stream.shutdown().await?;
+    let mut unread = [0; 1024];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
+}
+
+/// Counts a connection for as long as it lives.
+struct Open<'a> {
+    count: &'a AtomicUsize,
+    gauge: &'a IntGauge,
+}
+
+impl<'a> Open<'a> {
+    fn new(count: &'a AtomicUsize, gauge: &'a IntGauge) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        gauge.inc();
+        Self { count, gauge }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.gauge.dec();
+        self.count.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The application, for one connection: it says when requests are waited for.
+struct Application<A> {
+    app: Arc<A>,
+    wait: Arc<HeaderWait>,
+}
+
+#[async_trait]
+impl<A> HttpServerApp for Application<A>
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        match session {
+            // A stream of HTTP/2 begins with its header.
+            ServerSession::H2(_) => self.wait.end(),
+            _ => self.wait.begin(),
+        }
+        self.app.process_new_http(session, shutdown).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.app.h2_options()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.app.server_options()
+    }
+}

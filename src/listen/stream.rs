@@ -1,0 +1,407 @@
+//! A client's connection, as Pingora sees it: bytes, addresses, and a deadline for the header of each request.
+//!
+//! The deadline is one for the whole header. It runs from the first byte of a request, or from the connection itself for
+//! its first one, and a client that sends a byte now and then does not move it. While a connection waits for its next
+//! request it has no timer of ours: Pingora closes those that are silent for too long. A request whose header is all
+//! there when it is first looked at, as nearly all are, has none either; it costs a look at a flag.
+//!
+//! [`HeaderWait`] says what is waited for. It is shared with whoever knows when that changes: see [`HeaderWait::begin`]
+//! and [`header_came`].
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::{SslDigest, TlsRef, TlsStream};
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use crate::reply::error::EdgeError;
+
+/// Bytes buffered towards a client: header and body of a usual hit leave in one write.
+const WRITE_BUFFER_BYTES: usize = 32 << 10;
+
+/// Bytes read from a client at once. Together with the write buffer this is what an idle connection costs.
+const READ_BUFFER_BYTES: usize = 16 << 10;
+
+/// A client's socket, buffered both ways.
+#[derive(Debug)]
+pub(super) struct Socket {
+    io: BufReader<BufWriter<TcpStream>>,
+    digest: Arc<SocketDigest>,
+    established: SystemTime,
+    id: UniqueIDType,
+}
+
+impl Socket {
+    /// Of the client at `peer`.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is gone already.
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let id = stream.as_raw_fd();
+        let writer = BufWriter::with_capacity(WRITE_BUFFER_BYTES, stream);
+        Ok(Self {
+            io: BufReader::with_capacity(READ_BUFFER_BYTES, writer),
+            digest: digest(id, peer),
+            established: SystemTime::now(),
+            id,
+        })
+    }
+
+    /// Says that the client is another than the peer.
+    pub(super) fn speaks_for(&mut self, client: SocketAddr) {
+        self.digest = digest(self.id, client);
+    }
+}
+
+fn digest(id: UniqueIDType, client: SocketAddr) -> Arc<SocketDigest> {
+    let digest = SocketDigest::from_raw_fd(id);
+    let set = digest.peer_addr.set(Some(client.into()));
+    set.expect("a new digest has no address");
+    Arc::new(digest)
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // What was written and not sent is sent if the system takes it at once: nobody waits here.
+        let nobody = &mut Context::from_waker(Waker::noop());
+        let _ = Pin::new(&mut self.io).poll_flush(nobody);
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Shutdown for Socket {
+    async fn shutdown(&mut self) {
+        // A client that is gone needs no farewell.
+        let _ = self.io.shutdown().await;
+    }
+}
+
+impl UniqueID for Socket {
+    fn id(&self) -> UniqueIDType {
+        self.id
+    }
+}
+
+impl Ssl for Socket {}
+
+impl Peek for Socket {}
+
+impl GetTimingDigest for Socket {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        let digest = TimingDigest {
+            established_ts: self.established,
+            ..TimingDigest::default()
+        };
+        vec![Some(digest)]
+    }
+}
+
+impl GetProxyDigest for Socket {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Socket {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(Arc::clone(&self.digest))
+    }
+}
+
+/// What a connection waits for.
+#[derive(Debug, Default)]
+pub(super) struct HeaderWait(AtomicU8);
+
+/// The first request, before the deadline of the connection. Nothing of it has come.
+const FIRST: u8 = 0;
+/// The same, and a part of its header has come.
+const FIRST_BEGUN: u8 = 1;
+/// A further request, of which nothing has come.
+const NEXT: u8 = 2;
+/// A part of its header has come.
+const NEXT_BEGUN: u8 = 3;
+/// Nothing: a request is being answered.
+const NOTHING: u8 = 4;
+
+impl HeaderWait {
+    /// A request is waited for.
+    pub(super) fn begin(&self) {
+        // The first one is waited for from the beginning.
+        if self.0.load(Ordering::Relaxed) == NOTHING {
+            self.0.store(NEXT, Ordering::Relaxed);
+        }
+    }
+
+    /// The whole header of a request is there.
+    pub(super) fn end(&self) {
+        self.0.store(NOTHING, Ordering::Relaxed);
+    }
+
+    fn state(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn some_came(&self) {
+        if matches!(self.state(), FIRST | NEXT) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Says that the header of the request in `session` is all there.
+pub fn header_came(session: &ServerSession) {
+    // With HTTP/2, whoever gave the session to the application has said so.
+    let stream = session.stream().map(|stream| stream.as_any());
+    if let Some(client) = stream.and_then(|stream| stream.downcast_ref::<ClientStream>()) {
+        client.wait.end();
+    }
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub(super) struct ClientStream {
+    io: Transport,
+    wait: Arc<HeaderWait>,
+    deadline: Deadline,
+}
+
+#[derive(Debug)]
+pub(super) enum Transport {
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
+}
+
+/// Does the same with either.
+macro_rules! either {
+    ($transport:expr, $io:ident => $action:expr) => {
+        match $transport {
+            Transport::Plain($io) => $action,
+            Transport::Tls($io) => $action,
+        }
+    };
+}
+
+#[derive(Debug)]
+struct Deadline {
+    /// Of the first header.
+    first: Instant,
+    /// From the first byte of each further one.
+    further: Duration,
+    /// Runs only while a header is there in part.
+    timer: Option<Pin<Box<Sleep>>>,
+    has_passed: bool,
+}
+
+impl ClientStream {
+    /// A connection whose first header must be there at `first`, and each further one within `further`.
+    pub(super) fn new(
+        io: Transport,
+        wait: Arc<HeaderWait>,
+        first: Instant,
+        further: Duration,
+    ) -> Self {
+        Self {
+            io,
+            wait,
+            deadline: Deadline {
+                first,
+                further,
+                timer: None,
+                has_passed: false,
+            },
+        }
+    }
+
+    /// The end of the stream, once the deadline for what is waited for has passed.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let state = self.wait.state();
+        if matches!(state, NEXT | NOTHING) {
+            return Poll::Pending;
+        }
+        let deadline = &mut self.deadline;
+        let timer = deadline.timer.get_or_insert_with(|| {
+            let at = match state {
+                NEXT_BEGUN => Instant::now() + deadline.further,
+                _ => deadline.first,
+            };
+            Box::pin(tokio::time::sleep_until(at))
+        });
+        if timer.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        deadline.has_passed = true;
+        // Whoever has sent nothing has nothing to be answered. HTTP/2 ends with its connection.
+        let speaks_http1 = self.selected_alpn_proto() != Some(ALPN::H2);
+        if matches!(state, FIRST_BEGUN | NEXT_BEGUN) && speaks_http1 {
+            let answer = EdgeError::RequestTimeout.last_answer();
+            // Nothing else is being written, so there is room for it; a client that does not take it loses it.
+            let io = &mut self.io;
+            let _ = either!(&mut *io, io => Pin::new(io).poll_write(cx, &answer));
+            let _ = either!(io, io => Pin::new(io).poll_flush(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.wait.state() == NOTHING {
+            return either!(&mut this.io, io => Pin::new(io).poll_read(cx, buffer));
+        }
+        if this.deadline.has_passed {
+            return Poll::Ready(Ok(()));
+        }
+        if this.wait.state() == NEXT {
+            // One may be left of an earlier request.
+            this.deadline.timer = None;
+        }
+        let before = buffer.filled().len();
+        let read = either!(&mut this.io, io => Pin::new(io).poll_read(cx, buffer));
+        if read.is_pending() {
+            return this.poll_deadline(cx);
+        }
+        if buffer.filled().len() > before {
+            this.wait.some_came();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(&mut self.io, io => Pin::new(io).poll_write(cx, bytes))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(&mut self.io, io => Pin::new(io).poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(&mut self.io, io => Pin::new(io).poll_shutdown(cx))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(&mut self.io, io => Pin::new(io).poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        either!(&self.io, io => io.is_write_vectored())
+    }
+}
+
+#[async_trait]
+impl Shutdown for ClientStream {
+    async fn shutdown(&mut self) {
+        let _ = either!(&mut self.io, io => AsyncWriteExt::shutdown(io).await);
+    }
+}
+
+impl UniqueID for ClientStream {
+    fn id(&self) -> UniqueIDType {
+        either!(&self.io, io => io.id())
+    }
+}
+
+impl Ssl for ClientStream {
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        either!(&self.io, io => io.get_ssl())
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        either!(&self.io, io => io.get_ssl_digest())
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        either!(&self.io, io => io.selected_alpn_proto())
+    }
+}
+
+impl Peek for ClientStream {}
+
+impl GetTimingDigest for ClientStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        either!(&self.io, io => io.get_timing_digest())
+    }
+}
+
+impl GetProxyDigest for ClientStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for ClientStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        either!(&self.io, io => io.get_socket_digest())
+    }
+}

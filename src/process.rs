@@ -1,0 +1,107 @@
+//! The process: what it is told by signals, whom it succeeds and who succeeds it, and what it tells whoever started it.
+
+mod handover;
+mod manager;
+pub mod signals;
+
+use std::path::PathBuf;
+
+use self::handover::Predecessor;
+use self::signals::{Signals, Wish};
+use crate::app::{Edge, Given, Running};
+use crate::cache::clock::Clock;
+use crate::config::Config;
+use crate::ops::log;
+use crate::ops::reload::Asker;
+
+/// What can go wrong once the configuration is right.
+pub type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Whom a process succeeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Succeeds {
+    /// Nobody.
+    Nobody,
+    /// The process that started it, which is at the other end of its standard input.
+    Predecessor,
+}
+
+/// Serves `config`, which came from `file`, until it is told to stop or a successor accepts.
+///
+/// # Errors
+///
+/// What prevents a start, in one line.
+pub fn serve(config: Config, file: PathBuf, succeeds: Succeeds) -> Outcome {
+    let logs = log::start(&config.log)?;
+    let (predecessor, sockets) = match succeeds {
+        Succeeds::Nobody => (None, manager::sockets()),
+        Succeeds::Predecessor => {
+            let (predecessor, sockets) = Predecessor::take_over()?;
+            (Some(predecessor), sockets)
+        }
+    };
+    let given = Given {
+        file: Some(file),
+        clock: Clock::system(),
+        sockets,
+        log: Some(logs.control()),
+    };
+    let edge = Edge::bind(config, given)?;
+    let mut signals = Signals::catch()?;
+    let running = edge.start()?;
+    let addresses = running.addresses();
+    tracing::info!(?addresses, admin = %running.admin_address(), "serving");
+    if let Some(predecessor) = predecessor
+        && let Err(error) = predecessor.succeed()
+    {
+        tracing::warn!(%error, "the predecessor is gone already");
+    }
+    manager::ready();
+    manager::keep(&running.sockets()?);
+    obey(&mut signals, running);
+    Ok(())
+}
+
+/// Does what signals ask for, to the end.
+fn obey(signals: &mut Signals, running: Running) {
+    loop {
+        match signals.wait() {
+            Wish::Reload => {
+                manager::reloading();
+                // What comes of it is told by the log.
+                running.reload(Asker::Signal);
+                manager::ready();
+            }
+            Wish::HandOver if hand_over(&running) => {
+                running.leave();
+                return;
+            }
+            Wish::HandOver => {}
+            Wish::Stop => {
+                tracing::info!("shutting down");
+                manager::stopping();
+                running.stop();
+                return;
+            }
+        }
+    }
+}
+
+/// Whether a successor accepts now.
+fn hand_over(running: &Running) -> bool {
+    tracing::info!("starting a successor");
+    let sockets = running.sockets().map_err(handover::NotHandedOver::from);
+    let successor = sockets.and_then(|sockets| handover::hand_over(&sockets));
+    running.handed_over(successor.is_ok());
+    match successor {
+        Ok(process) => {
+            manager::succeeded_by(process);
+            tracing::info!(process, "handed over, finishing what is in flight");
+            true
+        }
+        Err(error) => {
+            tracing::error!(%error, "not handed over, going on");
+            false
+        }
+    }
+}

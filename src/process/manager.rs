@@ -1,0 +1,74 @@
+//! Whoever manages the process as a service, where there is one: systemd, by its own protocols (`sd_notify(3)`,
+//! `sd_listen_fds(3)`). Without it nothing here does anything.
+
+use std::os::fd::AsFd;
+
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+
+use crate::app::sockets::{Bound, Inherited};
+
+/// What sockets are called that the manager keeps while the service is restarted.
+const STORED_NAME: &str = "listen";
+
+/// Sockets that the manager has passed: those of a `.socket` unit, or those it kept while the service was restarted.
+///
+/// They are told apart by where they listen.
+pub(super) fn sockets() -> Inherited {
+    let mut passed = ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for place in 0..passed.len() {
+        match passed.take_tcp_listener(place) {
+            Ok(Some(socket)) => match socket.local_addr() {
+                Ok(configured) => sockets.push(Bound { configured, socket }),
+                Err(error) => tracing::warn!(place, %error, "a passed socket has no address"),
+            },
+            Ok(None) => {}
+            Err(error) => tracing::warn!(place, %error, "a passed descriptor is no TCP socket"),
+        }
+    }
+    Inherited::new(sockets)
+}
+
+/// The process serves.
+pub(super) fn ready() {
+    tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
+}
+
+/// The manager is to keep these sockets, so that nobody is refused while the service is restarted.
+pub(super) fn keep(sockets: &[Bound]) {
+    for bound in sockets {
+        let states = [NotifyState::FdStore, NotifyState::FdName(STORED_NAME)];
+        let descriptors = [bound.socket.as_fd()];
+        if let Err(error) = sd_notify::notify_with_fds(&states, &descriptors) {
+            tracing::debug!(%error, "the service manager does not keep a socket");
+        }
+    }
+}
+
+/// The configuration is being read again; [`ready`] follows.
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::debug!(%error, "the service manager is not told of a reload"),
+    }
+}
+
+/// Another process is the service's main one from now on.
+pub(super) fn succeeded_by(process: u32) {
+    tell(&[NotifyState::MainPid(process)]);
+}
+
+/// The service ends.
+pub(super) fn stopping() {
+    tell(&[
+        NotifyState::Stopping,
+        NotifyState::Status("finishing what is in flight"),
+    ]);
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager cannot be told");
+    }
+}

@@ -1,0 +1,130 @@
+//! What a service manager is told, and what it passes on: systemd's own protocols, spoken by hand.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+
+use tempfile::TempDir;
+use tokio::net::UnixDatagram;
+
+use crate::support::client::Client;
+use crate::support::scripted::Scripted;
+use crate::support::service::Service;
+use crate::support::soon;
+
+const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+/// The end of `NOTIFY_SOCKET` that the manager reads.
+struct Manager {
+    socket: UnixDatagram,
+    directory: TempDir,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = UnixDatagram::bind(directory.path().join("notify")).expect("a socket");
+        Self { socket, directory }
+    }
+
+    async fn start(&self, settings: &str) -> Service {
+        let path = self.directory.path().join("notify");
+        Service::start_with(settings, |command| {
+            command.env("NOTIFY_SOCKET", path);
+        })
+        .await
+    }
+
+    /// The next message, without what it says for people.
+    async fn told(&self) -> Vec<String> {
+        let mut message = [0; 4096];
+        let received = self.socket.recv(&mut message);
+        let length = soon("a message", received).await.expect("a datagram");
+        let text = std::str::from_utf8(&message[..length]).expect("text");
+        let lines = text.lines().filter(|line| !line.starts_with("STATUS="));
+        lines.map(str::to_owned).collect()
+    }
+}
+
+fn settings(upstream: SocketAddr) -> String {
+    format!(
+        "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\nupstream.servers = [\"{upstream}\"]\n"
+    )
+}
+
+#[tokio::test]
+async fn it_is_told_of_the_start_of_reloads_and_of_the_end() {
+    let vms = Scripted::answering(EMPTY).await;
+    let manager = Manager::new();
+    let service = manager.start(&settings(vms.address)).await;
+    assert_eq!(manager.told().await, ["READY=1"]);
+    // The sockets for clients and for operators.
+    for _ in 0..2 {
+        assert_eq!(manager.told().await, ["FDSTORE=1", "FDNAME=listen"]);
+    }
+
+    service.signal("HUP");
+    let reloading = manager.told().await;
+    assert_eq!(reloading[0], "RELOADING=1");
+    let since = reloading[1]
+        .strip_prefix("MONOTONIC_USEC=")
+        .expect("a time");
+    assert!(since.parse::<u64>().expect("a number") > 0);
+    assert_eq!(manager.told().await, ["READY=1"]);
+
+    service.signal("TERM");
+    assert_eq!(manager.told().await, ["STOPPING=1"]);
+}
+
+#[tokio::test]
+async fn it_is_told_who_succeeds_and_not_that_the_old_process_ends() {
+    let vms = Scripted::answering(EMPTY).await;
+    let manager = Manager::new();
+    let mut service = manager.start(&settings(vms.address)).await;
+    for _ in 0..3 {
+        manager.told().await;
+    }
+    service.upgrade().await;
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        told.push(manager.told().await.join(" "));
+    }
+    let main = format!("MAINPID={}", service.process());
+    assert!(
+        told.contains(&main) && told.contains(&"READY=1".to_owned()),
+        "{told:?}"
+    );
+    service.signal("TERM");
+    assert_eq!(manager.told().await, ["STOPPING=1"]);
+}
+
+#[tokio::test]
+async fn sockets_that_it_passes_are_listened_on() {
+    let vms = Scripted::answering(EMPTY).await;
+    let passed = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = passed.local_addr().expect("an address");
+    // A client that came before the service did.
+    let mut early = Client::connect(address).await;
+    let text = settings(vms.address).replacen("127.0.0.1:0", &address.to_string(), 1);
+    let service = Service::start_with(&text, |command| {
+        // Standard input becomes descriptor 3, the first that is passed.
+        let program = command.as_std().get_program().to_owned();
+        let arguments: Vec<_> = command.as_std().get_args().map(ToOwned::to_owned).collect();
+        *command = tokio::process::Command::new("sh");
+        command
+            .args([
+                "-c",
+                "exec 3<&0; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"",
+                "sh",
+            ])
+            .arg(program)
+            .args(arguments)
+            .stdin(Stdio::from(OwnedFd::from(passed)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+    })
+    .await;
+    assert_eq!(service.addresses, [address]);
+    assert_eq!(early.get("/").await.status, 200);
+}
