@@ -91,7 +91,7 @@ fn with_config(path: &Path, command: impl FnOnce(Config) -> ExitCode) -> ExitCod
     match config::load(path) {
         Ok(config) => command(config),
         Err(error) => {
-            eprintln!("{error}");
+            say(&error.to_string());
             ExitCode::from(BAD_CONFIGURATION)
         }
     }
@@ -101,10 +101,16 @@ fn report(outcome: Outcome) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vms-edge: {error}");
+            say(&format!("vms-edge: {error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says something to whoever started the process, in one piece: a predecessor may be writing to the same place.
+fn say(text: &str) {
+    // There is nobody to tell if that fails.
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
 fn demo(once: bool) -> Outcome {

@@ -49,8 +49,8 @@ pub fn serve(config: Config, file: PathBuf, succeeds: Succeeds) -> Outcome {
     let edge = Edge::bind(config, given)?;
     let mut signals = Signals::catch()?;
     let running = edge.start()?;
-    let addresses = running.addresses();
-    tracing::info!(?addresses, admin = %running.admin_address(), "serving");
+    let (addresses, tls) = (running.addresses(), running.tls_addresses());
+    tracing::info!(?addresses, ?tls, admin = %running.admin_address(), "serving");
     if let Some(predecessor) = predecessor
         && let Err(error) = predecessor.succeed()
     {

@@ -45,7 +45,8 @@ impl Inherited {
         let found = self.0.iter().position(|it| it.configured == configured);
         let socket = match found {
             Some(place) => {
-                let socket = self.0.swap_remove(place).socket;
+                // In their order: several may be for port 0 of the same address.
+                let socket = self.0.remove(place).socket;
                 // Whoever bound it may have meant to wait for each connection.
                 socket.set_nonblocking(true).map(|()| socket)
             }

@@ -1,17 +1,18 @@
 //! The program replaced while it serves: the new process takes the sockets over, and no client notices.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+mod load;
 
-use tokio::task::JoinSet;
+use std::net::SocketAddr;
+
 use vms_edge::demo::vms::StandIn;
 
+use self::load::Load;
+use crate::support::certificate::SelfSigned;
 use crate::support::client::Client;
 use crate::support::scrape::Scrape;
 use crate::support::scripted::Scripted;
 use crate::support::service::Service;
-use crate::support::world::SHOWS;
+use crate::support::soon;
 
 const UPGRADES: &str = "vms_edge_upgrades_total";
 
@@ -22,80 +23,59 @@ fn settings(upstream: SocketAddr, more: &str) -> String {
     )
 }
 
-/// Clients that ask without a pause, each on a connection that it keeps for as long as it is let.
-struct Load {
-    clients: JoinSet<()>,
-    enough: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
+/// A WebSocket to the stand-in VMS, which says everything again.
+async fn websocket(address: SocketAddr) -> Client {
+    let mut client = Client::connect(address).await;
+    let handshake = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    client.send(handshake).await;
+    assert_eq!(client.begin("GET").await.status, 101);
+    client
 }
 
-impl Load {
-    fn on(address: SocketAddr, clients: usize) -> Self {
-        let mut load = Self {
-            clients: JoinSet::new(),
-            enough: Arc::default(),
-            answered: Arc::default(),
-        };
-        for number in 0..clients {
-            let (enough, answered) = (Arc::clone(&load.enough), Arc::clone(&load.answered));
-            load.clients.spawn(async move {
-                let target = match number % 2 {
-                    0 => format!("{SHOWS}?ids[]=1&ids[]=2"),
-                    _ => "/api/v1/static/basic".to_owned(),
-                };
-                let request = format!(
-                    "GET {target} HTTP/1.1\r\nHost: vms.local\r\nAuthorization: Bearer tok-1-ios\r\n\
-                     Accept: application/json\r\nX-Client: ios\r\nX-UUID: phone-{number}\r\n\r\n"
-                );
-                while !enough.load(Ordering::SeqCst) {
-                    let mut client = Client::connect(address).await;
-                    loop {
-                        client.send(&request).await;
-                        let answer = client.response().await;
-                        assert_eq!((answer.status, answer.complete), (200, true), "{target}");
-                        answered.fetch_add(1, Ordering::SeqCst);
-                        let is_last = answer.head.one("connection") == Some("close");
-                        if is_last || enough.load(Ordering::SeqCst) {
-                            break;
-                        }
-                    }
-                }
-            });
-        }
-        load
-    }
-
-    /// Waits until every client was answered several times more, on the average.
-    async fn goes_on(&self) {
-        let more = self.answered.load(Ordering::SeqCst) + 20 * self.clients.len();
-        while self.answered.load(Ordering::SeqCst) < more {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Ends it; a request that failed fails the test here.
-    async fn ends(mut self) {
-        self.enough.store(true, Ordering::SeqCst);
-        while let Some(client) = self.clients.join_next().await {
-            client.expect("no request failed");
-        }
-    }
+async fn assert_open(websocket: &mut Client) {
+    websocket.send("still there?").await;
+    let echo = soon("the echo", websocket.wire.exactly(12)).await;
+    assert_eq!(echo.expect("it is open"), b"still there?");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_upgrades_under_load_cost_not_one_request() {
+async fn ten_upgrades_under_load_cost_not_one_request_nor_a_websocket() {
     let vms = StandIn::without_record();
     let serving = vms.start().await.unwrap();
-    let mut service = Service::start(&settings(serving.address(), "log.access = false")).await;
-    let load = Load::on(service.addresses[0], 12);
+    let certificate = SelfSigned::new();
+    let more = format!(
+        "server.grace = \"1h\"\nlog.access = false\n{}",
+        certificate.listener()
+    );
+    let mut service = Service::start(&settings(serving.address(), &more)).await;
+    let mut websocket = websocket(service.addresses[0]).await;
+    let load = Load::on(&service, 8, 4, &certificate);
     for _ in 0..10 {
         load.goes_on().await;
         service.upgrade().await;
     }
     load.goes_on().await;
     load.ends().await;
+    assert_open(&mut websocket).await;
+    drop(websocket);
+    // The first process ends with its last client, and so the log does with the last one.
     service.signal("TERM");
     service.ends().await;
+}
+
+#[tokio::test]
+async fn a_websocket_is_kept_until_the_grace_is_over() {
+    let vms = StandIn::without_record();
+    let serving = vms.start().await.unwrap();
+    let more = "server.grace = \"1s\"";
+    let mut service = Service::start(&settings(serving.address(), more)).await;
+    let mut websocket = websocket(service.addresses[0]).await;
+    service.upgrade().await;
+    assert_open(&mut websocket).await;
+    service.says("cut off at the end of the grace").await;
+    let end = soon("the end", websocket.wire.some(1)).await;
+    assert!(end.unwrap_or_default().is_empty());
 }
 
 #[tokio::test]

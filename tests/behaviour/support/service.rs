@@ -7,7 +7,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
-use super::soon;
+use super::{PATIENCE, soon};
 
 /// A service; whichever processes it has are killed when the test drops it.
 pub(crate) struct Service {
@@ -19,6 +19,8 @@ pub(crate) struct Service {
     unsought: Vec<String>,
     /// Where clients connect.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Where clients connect with TLS.
+    pub(crate) tls_addresses: Vec<SocketAddr>,
     /// Where operators connect.
     pub(crate) admin: SocketAddr,
     directory: tempfile::TempDir,
@@ -35,9 +37,9 @@ impl Service {
         let directory = tempfile::tempdir().expect("a directory");
         let config = directory.path().join("edge.toml");
         std::fs::write(&config, settings).expect("a file");
-        // A copy of its own, which a test may replace.
+        // A name of its own, which a test may give to something else.
         let program = program_in(directory.path());
-        std::fs::copy(env!("CARGO_BIN_EXE_vms-edge"), &program).expect("a copy");
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_vms-edge"), &program).expect("a link");
         let mut command = Command::new(program);
         command
             .args(["run", "--config"])
@@ -55,40 +57,36 @@ impl Service {
             log,
             unsought: Vec::new(),
             addresses: Vec::new(),
+            tls_addresses: Vec::new(),
             admin: SocketAddr::from(([0; 4], 0)),
             directory,
         };
         let serving = service.says("serving").await;
-        let (_, rest) = serving.split_once("addresses=[").expect("its addresses");
-        let (addresses, rest) = rest.split_once(']').expect("a list");
-        let addresses = addresses.split(", ");
-        service.addresses = addresses.map(|a| a.parse().expect("an address")).collect();
-        let admin = rest
-            .trim()
-            .strip_prefix("admin=")
-            .expect("its admin listener");
-        service.admin = admin.parse().expect("an address");
+        service.addresses = listed(&serving, "addresses=[");
+        service.tls_addresses = listed(&serving, "tls=[");
+        let (_, admin) = serving.split_once("admin=").expect("its admin listener");
+        service.admin = admin.trim().parse().expect("an address");
         service
     }
 
     /// Waits for a line of the log that holds these words; each line is found once, in whatever order they are sought:
     /// two processes write it.
     pub(crate) async fn says(&mut self, words: &str) -> String {
-        let line = async {
-            let mut unsought = self.unsought.iter();
-            if let Some(place) = unsought.position(|line| line.contains(words)) {
-                return self.unsought.remove(place);
+        let mut unsought = self.unsought.iter();
+        if let Some(place) = unsought.position(|line| line.contains(words)) {
+            return self.unsought.remove(place);
+        }
+        loop {
+            let line = tokio::time::timeout(PATIENCE, self.log.next_line()).await;
+            let line = line.ok().and_then(|line| line.expect("a log is text"));
+            let Some(line) = line else {
+                panic!("{words:?} is not said, but: {:#?}", self.unsought);
+            };
+            if line.contains(words) {
+                return line;
             }
-            loop {
-                let line = self.log.next_line().await.expect("a log is text");
-                let line = line.unwrap_or_else(|| panic!("the log ended before {words:?}"));
-                if line.contains(words) {
-                    return line;
-                }
-                self.unsought.push(line);
-            }
-        };
-        soon(words, line).await
+            self.unsought.push(line);
+        }
     }
 
     /// Waits for the end of the log, which all processes have to leave for that.
@@ -126,11 +124,14 @@ impl Service {
 
     /// Replaces the program, as a package does: another file under the same name.
     pub(crate) fn install(&self, script: &str) {
-        use std::os::unix::fs::PermissionsExt;
-        let new = self.directory.path().join("new");
-        std::fs::write(&new, script).expect("a file");
-        std::fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).expect("a mode");
-        std::fs::rename(new, program_in(self.directory.path())).expect("a name");
+        // Not written by this process: whatever it starts meanwhile would hold the file open, and what is open for
+        // writing cannot be run.
+        let commands = r#"printf '%s' "$1" > "$2.new" && chmod 755 "$2.new" && mv "$2.new" "$2""#;
+        let installed = std::process::Command::new("sh")
+            .args(["-c", commands, "sh", script])
+            .arg(program_in(self.directory.path()))
+            .status();
+        assert!(installed.expect("a shell").success());
     }
 
     /// Takes the program away.
@@ -146,6 +147,16 @@ impl Drop for Service {
             kill("KILL", *process);
         }
     }
+}
+
+/// The addresses of a list in a line of the log.
+fn listed(line: &str, name: &str) -> Vec<SocketAddr> {
+    let (_, rest) = line.split_once(name).expect("there is such a list");
+    let (list, _) = rest.split_once(']').expect("it ends");
+    let addresses = list.split(", ").filter(|address| !address.is_empty());
+    addresses
+        .map(|address| address.parse().expect("an address"))
+        .collect()
 }
 
 fn program_in(directory: &Path) -> PathBuf {
