@@ -167,6 +167,7 @@ impl Edge {
     pub fn start(self) -> Result<Running, StartError> {
         let (lasting, config) = (self.lasting, Arc::clone(&self.site.config));
         let ready = Arc::new(AtomicBool::new(true));
+        lasting.metrics.watch_readiness(Arc::clone(&ready));
         lasting.make_room(&self.site);
         let upkeep = Upkeep::of(&self.site, self.background.handle());
         let site = Arc::new(ArcSwap::from_pointee(self.site));
@@ -197,19 +198,12 @@ impl Edge {
         let router = admin::router(Arc::clone(&office));
         self.background.spawn(office.keep_history());
         let admin = self.admin.try_clone().map_err(StartError::Threads)?;
-        let admin_closed = watch::Sender::new(false);
-        let mut closed = admin_closed.subscribe();
-        self.background.spawn(async move {
-            let listener = TcpListener::from_std(admin.socket);
-            let listener = listener.expect("a bound socket can be registered");
-            let closed = async move { drop(closed.wait_for(|closed| *closed).await) };
-            axum::serve(listener, router)
-                .with_graceful_shutdown(closed)
-                .await
-        });
-
-        let expiring = Arc::clone(&certificates);
-        let days_left = move || expiring.days_left(SystemTime::now());
+        // They count in the metrics, which so must not keep them alive.
+        let expiring = Arc::downgrade(&certificates);
+        let days_left = move || {
+            let certificates = expiring.upgrade();
+            certificates.map_or_else(Vec::new, |shown| shown.days_left(SystemTime::now()))
+        };
         lasting.metrics.clients().watch_certificates(days_left);
         if !config.server.tls.is_empty() {
             let watched = certificates::keep_watched(Arc::clone(&certificates));
@@ -230,6 +224,21 @@ impl Edge {
         let metrics = Arc::clone(&lasting.metrics);
         let workers = Workers::start(config.server.threads, &listeners, rules, proxy, metrics);
         let workers = workers.map_err(StartError::Threads)?;
+        let mut runtimes = workers.runtimes();
+        runtimes.push(("background".to_owned(), self.background.metrics()));
+        lasting.metrics.watch_runtimes(runtimes);
+
+        // Last: whoever asks whether the edge is ready, or for its metrics, is answered when all of it is there.
+        let admin_closed = watch::Sender::new(false);
+        let mut closed = admin_closed.subscribe();
+        self.background.spawn(async move {
+            let listener = TcpListener::from_std(admin.socket);
+            let listener = listener.expect("a bound socket can be registered");
+            let closed = async move { drop(closed.wait_for(|closed| *closed).await) };
+            axum::serve(listener, router)
+                .with_graceful_shutdown(closed)
+                .await
+        });
         Ok(Running {
             listeners: self.listeners,
             tls_listeners: self.tls_listeners,

@@ -19,7 +19,7 @@ use crate::edge::site::Site;
 use crate::ops::metrics::Metrics;
 use crate::origin::checker::{self, Checker};
 use crate::origin::collapse::Flights;
-use crate::origin::fetch::{Fetcher, Origin};
+use crate::origin::fetch::{Fetcher, Origin, Queue};
 use crate::origin::resolve::{RESOLVE_EVERY, SystemResolver};
 use crate::origin::servers::Servers;
 use crate::origin::trust;
@@ -38,6 +38,13 @@ pub(super) struct Lasting {
 /// What is done for a site beside its requests, until it is dropped: its names are resolved again and its servers checked.
 pub(super) struct Upkeep {
     _tasks: JoinSet<()>,
+}
+
+/// Whom a site asks, and how.
+struct Upstream {
+    servers: Arc<Servers>,
+    origin: Arc<dyn Origin>,
+    queue: Arc<Queue>,
 }
 
 impl Lasting {
@@ -69,7 +76,11 @@ impl Lasting {
         config: Arc<Config>,
         before: Option<&Site>,
     ) -> Result<Site, StartError> {
-        let (servers, origin) = self.upstream(&config, before).await?;
+        let Upstream {
+            servers,
+            origin,
+            queue,
+        } = self.upstream(&config, before).await?;
         let filler = Arc::new(Filler {
             store: Arc::clone(&self.store),
             marks: Arc::clone(&self.marks),
@@ -95,6 +106,7 @@ impl Lasting {
             endpoints: config.batches.iter().map(endpoint).collect(),
             filler,
             servers,
+            queue,
             invalidator: Arc::new(invalidator),
             keys: Arc::clone(&self.keys),
             config,
@@ -106,14 +118,17 @@ impl Lasting {
         &self,
         config: &Config,
         before: Option<&Site>,
-    ) -> Result<(Arc<Servers>, Arc<dyn Origin>), StartError> {
+    ) -> Result<Upstream, StartError> {
         let upstream = &config.upstream;
         let authorities = trust::authorities(upstream)?;
         if let Some(site) = before
             && site.servers.are_of(upstream, &authorities)
         {
-            let origin = Arc::clone(&site.filler.origin);
-            return Ok((Arc::clone(&site.servers), origin));
+            return Ok(Upstream {
+                servers: Arc::clone(&site.servers),
+                origin: Arc::clone(&site.filler.origin),
+                queue: Arc::clone(&site.queue),
+            });
         }
         let servers = Servers::resolve(
             upstream,
@@ -124,7 +139,11 @@ impl Lasting {
         );
         let servers = Arc::new(servers.await?);
         let fetcher = Fetcher::new(upstream, Arc::clone(&servers), self.clock.clone());
-        Ok((servers, Arc::new(fetcher)))
+        Ok(Upstream {
+            servers,
+            queue: Arc::clone(fetcher.queue()),
+            origin: Arc::new(fetcher),
+        })
     }
 
     /// Makes room for what `site` remembers, before its first request and after the last that knows nothing of it.
@@ -134,7 +153,7 @@ impl Lasting {
         self.marks
             .lengthen(longest_with_fetch(config), self.clock.now());
         self.store.resize(config.cache.max_bytes, longest(config));
-        self.metrics.watch(&site.servers);
+        self.metrics.watch_upstream(&site.servers, &site.queue);
     }
 }
 

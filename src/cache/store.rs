@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
@@ -37,6 +38,7 @@ const LARGE_SHARE: u64 = 2048;
 pub struct Store {
     shelves: ArcSwap<Shelves>,
     known: Arc<Known>,
+    evicted: Arc<Evicted>,
     headers: Headers,
 }
 
@@ -90,14 +92,38 @@ pub struct Usage {
     pub shelves: u64,
     /// Most bytes that the shelves may occupy.
     pub max_bytes: u64,
+    /// Shelves that had to go so far, to make room for others.
+    pub evicted_for_room: u64,
+    /// Shelves that had to go so far, since nothing was put on them for as long as anything is of use.
+    pub evicted_for_age: u64,
+}
+
+/// How many shelves have had to go, within whatever bounds.
+#[derive(Default)]
+struct Evicted {
+    for_room: AtomicU64,
+    for_age: AtomicU64,
+}
+
+impl Evicted {
+    fn count(&self, cause: RemovalCause) {
+        let counter = match cause {
+            RemovalCause::Size => &self.for_room,
+            RemovalCause::Expired => &self.for_age,
+            RemovalCause::Explicit | RemovalCause::Replaced => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Store {
     /// A store that occupies at most `max_bytes`, and drops a shelf when nothing was put on it for `longest`.
     pub fn new(max_bytes: u64, longest: Duration) -> Self {
+        let evicted = Arc::default();
         Self {
-            shelves: ArcSwap::from_pointee(Shelves::new(max_bytes, longest)),
+            shelves: ArcSwap::from_pointee(Shelves::new(max_bytes, longest, &evicted)),
             known: Arc::default(),
+            evicted,
             headers: Headers::default(),
         }
     }
@@ -110,7 +136,7 @@ impl Store {
         if (before.max_bytes, before.longest) == (max_bytes, longest) {
             return;
         }
-        let shelves = Arc::new(Shelves::new(max_bytes, longest));
+        let shelves = Arc::new(Shelves::new(max_bytes, longest, &self.evicted));
         let before = self.shelves.swap(Arc::clone(&shelves));
         for (key, shelf) in &before.cache {
             shelves.adopt(*key, &shelf);
@@ -167,19 +193,23 @@ impl Store {
             items: shelves.items.load(Ordering::Relaxed),
             shelves: shelves.cache.entry_count(),
             max_bytes: shelves.max_bytes,
+            evicted_for_room: self.evicted.for_room.load(Ordering::Relaxed),
+            evicted_for_age: self.evicted.for_age.load(Ordering::Relaxed),
         }
     }
 }
 
 impl Shelves {
-    fn new(max_bytes: u64, longest: Duration) -> Self {
+    fn new(max_bytes: u64, longest: Duration, evicted: &Arc<Evicted>) -> Self {
         let items = Arc::new(AtomicU64::new(0));
         let gone = Arc::clone(&items);
+        let evicted = Arc::clone(evicted);
         let cache = Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_, shelf: &Arc<Stored>| weight(shelf))
             .time_to_live(longest.max(Duration::from_secs(1)))
-            .eviction_listener(move |_, shelf: Arc<Stored>, _| {
+            .eviction_listener(move |_, shelf: Arc<Stored>, cause| {
+                evicted.count(cause);
                 gone.fetch_sub(shelf.slots().len() as u64, Ordering::Relaxed);
             })
             .build();
@@ -429,5 +459,8 @@ mod tests {
             }
         }
         assert!((1_000..10_000).contains(&shelves), "{shelves}");
+        let usage = store.usage();
+        assert_eq!(usage.shelves + usage.evicted_for_room, 10_000);
+        assert_eq!(usage.evicted_for_age, 0);
     }
 }

@@ -12,7 +12,7 @@ use pingora_proxy::Session;
 
 use super::RequestContext;
 use crate::ops::log::ACCESS;
-use crate::ops::metrics::RequestKind;
+use crate::ops::metrics::{RequestKind, StatusClass};
 use crate::reply::cache_status::BatchResult;
 use crate::request;
 use crate::request::decline::Bypass;
@@ -29,7 +29,9 @@ pub(super) fn record(session: &Session, error: Option<&Error>, ctx: &RequestCont
         (Some(_), None) => RequestKind::Batch,
         _ => RequestKind::Pass,
     };
-    ctx.site.filler.metrics.request(kind, took);
+    let status = session.response_written().map(|response| response.status);
+    let class = StatusClass::of(status);
+    ctx.site.filler.metrics.request(kind, class, took);
     if let Some(error) = error {
         let server = ctx.attempts.server().map(|server| server.to_string());
         tracing::warn!(kind = ?error.etype(), source = ?error.esource(), server, "request failed");
@@ -40,9 +42,7 @@ pub(super) fn record(session: &Session, error: Option<&Error>, ctx: &RequestCont
     let header = session.req_header();
     let method = header.method.as_str();
     let path = visible(own_path(request::path(header)));
-    let status = session
-        .response_written()
-        .map_or(0, |response| response.status.as_u16());
+    let status = status.map_or(0, |status| status.as_u16());
     tracing::info!(
         target: ACCESS,
         method = &method[..method.len().min(MAX_METHOD_BYTES)],

@@ -15,6 +15,7 @@ use crate::batch::invalidate::Invalidator;
 use crate::batch::{Asked, BatchEndpoint, Outcome, Reply};
 use crate::config::Config;
 use crate::ops::explain::{Explanation, Supposed};
+use crate::origin::fetch::Queue;
 use crate::origin::forward::Peer;
 use crate::origin::servers::Servers;
 use crate::request::checks::Refusal;
@@ -32,6 +33,8 @@ pub struct Site {
     pub filler: Arc<Filler>,
     /// Its upstream.
     pub servers: Arc<Servers>,
+    /// Where fetches from it wait for their turn.
+    pub queue: Arc<Queue>,
     /// Its rules for what passes through.
     pub invalidator: Arc<Invalidator>,
     /// The secret of the process, whatever the configuration is.

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::server::ShutdownWatch;
+use tokio::runtime::RuntimeMetrics;
 use tokio::sync::watch;
 
 use super::certificates::TlsListener;
@@ -106,6 +107,7 @@ pub(super) struct Common<A> {
 /// Threads that serve.
 pub struct Workers {
     threads: Vec<JoinHandle<()>>,
+    runtimes: Vec<RuntimeMetrics>,
     accepting: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
     phase: watch::Sender<Phase>,
@@ -142,6 +144,7 @@ impl Workers {
         });
         let mut workers = Self {
             threads: Vec::with_capacity(count),
+            runtimes: Vec::with_capacity(count),
             accepting: Arc::clone(&common.accepting),
             open: Arc::clone(&common.open),
             phase,
@@ -159,12 +162,20 @@ impl Workers {
                     workers.shutdown.subscribe(),
                 )?);
             }
+            workers.runtimes.push(runtime.metrics());
             let common = Arc::clone(&common);
             let thread = std::thread::Builder::new().name(format!("vms-edge-{number}"));
             let thread = thread.spawn(move || runtime.block_on(work(loops, common)))?;
             workers.threads.push(thread);
         }
         Ok(workers)
+    }
+
+    /// How busy each thread is, by its number.
+    pub fn runtimes(&self) -> Vec<(String, RuntimeMetrics)> {
+        let runtimes = self.runtimes.iter().cloned().enumerate();
+        let named = runtimes.map(|(number, runtime)| (number.to_string(), runtime));
+        named.collect()
     }
 
     /// No more connections, and on those that there are one more request at the most.

@@ -1,28 +1,41 @@
 //! Every metric, with its meaning. Labels are closed sets: no path, no user, no id; a batch endpoint has a name.
+//!
+//! What happens is counted here as it happens, in [`Metrics`]. What stands somewhere else already is read from there when
+//! somebody looks, by one module for each such thing. Every family is there from the first reading on, at zero.
 
+mod cache;
 mod clients;
 pub mod counts;
 mod label;
+mod process;
+mod queue;
+mod reading;
+mod runtimes;
 mod servers;
+mod watched;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder,
 };
+use tokio::runtime::RuntimeMetrics;
 
 use crate::cache::store::Usage;
+use crate::origin::fetch::Queue;
 use crate::origin::servers::Servers;
 use crate::reply::cache_status::BatchResult;
 use crate::request::decline::Bypass;
 pub use clients::ClientMetrics;
 pub use label::{
     CertificateReload, ConnectionRefusal, FetchOutcome, Handshake, ItemResult, Label, ListenerKind,
-    MarkScope, ReloadResult, RequestKind, UpgradeResult,
+    MarkScope, ReloadResult, RequestKind, StatusClass, UpgradeResult,
 };
-use servers::ServerStates;
+use process::Process;
+use watched::Watched;
 
 /// A counter for each value of a label, found without hashing.
 struct CounterPer<L> {
@@ -32,14 +45,13 @@ struct CounterPer<L> {
 
 impl<L: Label> CounterPer<L> {
     fn new(registry: &Registry, name: &str, help: &str) -> Self {
-        let family = IntCounterVec::new(Opts::new(name, help), &[L::NAME]).expect(VALID);
-        registry.register(Box::new(family.clone())).expect(VALID);
+        let family = family(registry, name, help, &[L::NAME]);
         Self::with(|value| family.with_label_values(&[value]))
     }
 
-    /// The counters of one endpoint in a family of all.
-    fn of(family: &IntCounterVec, endpoint: &str) -> Self {
-        Self::with(|value| family.with_label_values(&[endpoint, value]))
+    /// The counters of one part, such as an endpoint, in a family of all.
+    fn of(family: &IntCounterVec, part: &str) -> Self {
+        Self::with(|value| family.with_label_values(&[part, value]))
     }
 
     fn with(counter: impl Fn(&str) -> IntCounter) -> Self {
@@ -78,23 +90,21 @@ struct EndpointFamilies {
 
 impl EndpointFamilies {
     fn new(registry: &Registry) -> Self {
-        let family = |name: &str, help: &str, labels: &[&str]| {
-            let family = IntCounterVec::new(Opts::new(name, help), labels).expect(VALID);
-            registry.register(Box::new(family.clone())).expect(VALID);
-            family
-        };
         Self {
             requests: family(
+                registry,
                 "vms_edge_endpoint_requests_total",
                 "Requests on a batch path, by endpoint and by how they were answered.",
                 &["batch", BatchResult::NAME],
             ),
             items: family(
+                registry,
                 "vms_edge_endpoint_items_total",
                 "Ids asked in batches, by endpoint and by what was known about them.",
                 &["batch", ItemResult::NAME],
             ),
             fetch_ids: family(
+                registry,
                 "vms_edge_endpoint_fetch_ids_total",
                 "Ids asked in fetches, by endpoint.",
                 &["batch"],
@@ -124,17 +134,15 @@ pub struct Metrics {
     fetch_seconds: Histogram,
     bypasses: CounterPer<Bypass>,
     marks: CounterPer<MarkScope>,
-    cache_bytes: IntGauge,
-    cache_items: IntGauge,
-    cache_users: IntGauge,
     request_seconds: [Histogram; 2],
+    responses: [CounterPer<StatusClass>; 2],
     requests_in_flight: IntGauge,
     order_contradictions: IntCounter,
-    log_dropped: IntGauge,
     reloads: CounterPer<ReloadResult>,
     last_reload_success: IntGauge,
     upgrades: CounterPer<UpgradeResult>,
-    servers: ServerStates,
+    watched: Watched,
+    process: Process,
 }
 
 impl Default for Metrics {
@@ -159,6 +167,13 @@ impl Metrics {
         .expect(VALID);
         r.register(Box::new(kinds.clone())).expect(VALID);
         let kind = |kind: RequestKind| kinds.with_label_values(&[kind.name()]);
+        let responses = family(
+            r,
+            "vms_edge_responses_total",
+            "Requests by the class of the status that they were answered with.",
+            &[RequestKind::NAME, StatusClass::NAME],
+        );
+        let answered = |kind: RequestKind| CounterPer::of(&responses, kind.name());
         Self {
             clients: ClientMetrics::new(r),
             endpoints: EndpointFamilies::new(r),
@@ -198,18 +213,8 @@ impl Metrics {
                 "vms_edge_marks_total",
                 "Invalidations, by what they cover.",
             ),
-            cache_bytes: gauge(r, "vms_edge_cache_bytes", "Bytes that stored items occupy."),
-            cache_items: gauge(
-                r,
-                "vms_edge_cache_items",
-                "Ids remembered, known absences included.",
-            ),
-            cache_users: gauge(
-                r,
-                "vms_edge_cache_users",
-                "Requesters (user, device, language …) with something stored.",
-            ),
             request_seconds: [kind(RequestKind::Batch), kind(RequestKind::Pass)],
+            responses: [answered(RequestKind::Batch), answered(RequestKind::Pass)],
             requests_in_flight: gauge(
                 r,
                 "vms_edge_requests_in_flight",
@@ -219,11 +224,6 @@ impl Metrics {
                 r,
                 "vms_edge_order_contradictions_total",
                 "Answers of the VMS in another order than the one learnt before.",
-            ),
-            log_dropped: gauge(
-                r,
-                "vms_edge_log_dropped_lines",
-                "Log lines dropped because stderr was too slow.",
             ),
             reloads: CounterPer::new(
                 r,
@@ -244,7 +244,8 @@ impl Metrics {
                 "vms_edge_upgrades_total",
                 "Attempts to let a new process take over, by what became of them.",
             ),
-            servers: ServerStates::new(r),
+            watched: Watched::default(),
+            process: Process::new(),
             registry,
         }
     }
@@ -306,13 +307,25 @@ impl Metrics {
     }
 
     /// Counts a finished request.
-    pub fn request(&self, kind: RequestKind, took: Duration) {
+    pub fn request(&self, kind: RequestKind, status: StatusClass, took: Duration) {
+        self.responses[kind.place()].add(status, 1);
         self.request_seconds[kind.place()].observe(took.as_secs_f64());
     }
 
-    /// Shows how `servers` stand at each reading, in place of any before.
-    pub fn watch(&self, servers: &Arc<Servers>) {
-        self.servers.watch(servers);
+    /// Shows how `servers` stand and how full the `queue` before them is, in place of any before.
+    pub fn watch_upstream(&self, servers: &Arc<Servers>, queue: &Arc<Queue>) {
+        self.watched.servers.store(Some(Arc::clone(servers)));
+        self.watched.queue.store(Some(Arc::clone(queue)));
+    }
+
+    /// Shows how busy these runtimes are, under these names, for as long as the process lives.
+    pub fn watch_runtimes(&self, runtimes: Vec<(String, RuntimeMetrics)>) {
+        self.watched.runtimes.get_or_init(|| runtimes);
+    }
+
+    /// Shows whether new requests are welcome, for as long as the process lives.
+    pub fn watch_readiness(&self, ready: Arc<AtomicBool>) {
+        self.watched.ready.get_or_init(|| ready);
     }
 
     /// Counts a reload of the configuration.
@@ -339,26 +352,34 @@ impl Metrics {
 
     /// All metrics in Prometheus' text format, with these readings.
     pub fn render(&self, usage: Usage, log_dropped: usize) -> Vec<u8> {
-        self.cache_bytes.set(signed(usage.bytes));
-        self.cache_items.set(signed(usage.items));
-        self.cache_users.set(signed(usage.shelves));
-        self.log_dropped.set(signed(log_dropped as u64));
+        let mut families = self.registry.gather();
+        families.extend(self.watched.families());
+        families.extend(cache::families(usage));
+        families.extend(self.process.families());
+        families.push(reading::counter(
+            "vms_edge_log_dropped_lines_total",
+            "Log lines dropped because stderr was too slow.",
+            log_dropped as f64,
+        ));
+        families.sort_unstable_by(|one, other| one.name().cmp(other.name()));
         let mut text = Vec::new();
         TextEncoder::new()
-            .encode(&self.registry.gather(), &mut text)
+            .encode(&families, &mut text)
             .expect("gathered metrics can be written to a Vec");
         text
     }
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
     let counter = IntCounter::new(name, help).expect(VALID);
     registry.register(Box::new(counter.clone())).expect(VALID);
     counter
+}
+
+fn family(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    let family = IntCounterVec::new(Opts::new(name, help), labels).expect(VALID);
+    registry.register(Box::new(family.clone())).expect(VALID);
+    family
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {

@@ -20,7 +20,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::timeout;
 
 use super::exchange::{self, NoBody, Unquoted};
-use super::queue::Queue;
+pub use super::queue::{Occupancy, Queue};
 use super::server::Turn;
 use super::servers::{Servers, Tried};
 use crate::cache::clock::{Clock, Time};
@@ -88,7 +88,7 @@ pub trait Origin: Send + Sync {
 pub struct Fetcher {
     servers: Arc<Servers>,
     connections: Connector,
-    queue: Queue,
+    queue: Arc<Queue>,
     deadline: Duration,
     clock: Clock,
 }
@@ -142,14 +142,19 @@ impl Fetcher {
         Self {
             servers,
             connections: Connector::new(Some(Servers::connector_options(upstream))),
-            queue: Queue::new(
+            queue: Arc::new(Queue::new(
                 upstream.max_fetches,
                 2 * upstream.breaker.probes,
                 upstream.connect_timeout,
-            ),
+            )),
             deadline: upstream.fetch_timeout,
             clock,
         }
+    }
+
+    /// Where its fetches wait for their turn.
+    pub fn queue(&self) -> &Arc<Queue> {
+        &self.queue
     }
 
     async fn try_servers(

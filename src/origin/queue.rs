@@ -3,6 +3,8 @@
 //! That is `upstream.max_fetches`, but after an outage it begins anew with a few and grows by one with each success, so that
 //! it doubles with each round of answers: what has piled up while the VMS was away does not come down on it all at once
 //! when it is back, slow and with cold caches.
+//!
+//! What it counts for operators it reads of itself when somebody looks; nothing is kept for that.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,7 +17,7 @@ use tokio::time::timeout;
 const MOST_WAITING: usize = 4096;
 
 /// Where fetches wait for their turn.
-pub(super) struct Queue {
+pub struct Queue {
     places: Semaphore,
     sizes: Mutex<Sizes>,
     most: usize,
@@ -23,6 +25,19 @@ pub(super) struct Queue {
     fewest: usize,
     patience: Duration,
     waiting: AtomicUsize,
+}
+
+/// How full the queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Fetches that wait for their turn.
+    pub waiting: usize,
+    /// Fetches that have it.
+    pub in_flight: usize,
+    /// How many may have it at once now.
+    pub places: usize,
+    /// How many may when all is well (`upstream.max_fetches`).
+    pub most: usize,
 }
 
 /// One who waits.
@@ -74,6 +89,18 @@ impl Queue {
             queue: self,
             permit: Some(permit.expect("the semaphore is never closed")),
         })
+    }
+
+    /// How full it is.
+    pub fn occupancy(&self) -> Occupancy {
+        let sizes = self.sizes.lock();
+        Occupancy {
+            waiting: self.waiting.load(Ordering::Relaxed),
+            // Whoever leaves gives the place back without the lock: there may be more free ones than were counted.
+            in_flight: sizes.are.saturating_sub(self.places.available_permits()),
+            places: sizes.are_to_be,
+            most: self.most,
+        }
     }
 
     /// How many places there are to be now.
@@ -143,6 +170,14 @@ mod tests {
         places
     }
 
+    async fn enter_times(queue: &Queue, count: usize) -> Vec<Place<'_>> {
+        let mut places = Vec::new();
+        for _ in 0..count {
+            places.extend(queue.enter().await);
+        }
+        places
+    }
+
     #[tokio::test]
     async fn after_an_outage_a_few_are_let_in_and_one_more_with_each_success() {
         let queue = queue(8, 2);
@@ -165,6 +200,29 @@ mod tests {
         assert!(queue.is_crowded());
         drop(taken);
         assert!(!queue.is_crowded(), "there is room");
+    }
+
+    #[tokio::test]
+    async fn it_tells_how_many_wait_and_how_many_have_their_turn() {
+        let queue = Queue::new(3, 1, Duration::MAX);
+        let mut taken = enter_times(&queue, 3).await;
+        let mut waits = Box::pin(queue.enter());
+        assert!(polled_once(waits.as_mut()).is_pending());
+        let occupancy = |waiting, in_flight, places| Occupancy {
+            waiting,
+            in_flight,
+            places,
+            most: 3,
+        };
+        assert_eq!(queue.occupancy(), occupancy(1, 3, 3));
+        queue.shrink();
+        assert_eq!(queue.occupancy(), occupancy(1, 3, 1), "three are still out");
+        drop(waits);
+        taken.truncate(1);
+        assert_eq!(queue.occupancy(), occupancy(0, 1, 1));
+        taken.clear();
+        queue.grow();
+        assert_eq!(queue.occupancy(), occupancy(0, 0, 2));
     }
 
     #[tokio::test]

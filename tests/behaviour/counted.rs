@@ -26,6 +26,10 @@ const FETCHES: &str = "fetch_seconds_count";
 const FETCHED_IDS: &str = "fetch_ids_total";
 const BATCH: &str = "request_seconds_count{kind=\"batch\"}";
 const PASS: &str = "request_seconds_count{kind=\"pass\"}";
+const BATCH_2XX: &str = "responses_total{kind=\"batch\",status=\"2xx\"}";
+const BATCH_4XX: &str = "responses_total{kind=\"batch\",status=\"4xx\"}";
+const BATCH_5XX: &str = "responses_total{kind=\"batch\",status=\"5xx\"}";
+const PASS_2XX: &str = "responses_total{kind=\"pass\",status=\"2xx\"}";
 const ITEMS: &str = "cache_items";
 const USERS: &str = "cache_users";
 
@@ -53,18 +57,23 @@ async fn every_way_to_answer_a_batch_moves_what_it_should_and_nothing_else() {
 
     ann.asks([1, 2, 4]).await.gets([1, 2]).is("fwd=miss");
     let fetch = [(STORED, 1), (FETCHES, 1)];
-    let miss = [(MISS, 1), (MISSING_ITEMS, 3), (FETCHED_IDS, 3), (BATCH, 1)];
+    let answered = [(BATCH, 1), (BATCH_2XX, 1)];
+    let miss = [(MISS, 1), (MISSING_ITEMS, 3), (FETCHED_IDS, 3)];
     let kept = [(ITEMS, 3), (USERS, 1)];
-    watch.sees(&[&fetch[..], &miss, &kept].concat()).await;
+    watch
+        .sees(&[&fetch[..], &answered, &miss, &kept].concat())
+        .await;
 
     ann.asks([1, 2, 4]).await.hit();
-    let hit = [(HIT, 1), (FRESH_ITEMS, 2), (ABSENT_ITEMS, 1), (BATCH, 1)];
-    watch.sees(&hit).await;
+    let hit = [(HIT, 1), (FRESH_ITEMS, 2), (ABSENT_ITEMS, 1)];
+    watch.sees(&[&hit[..], &answered].concat()).await;
 
     ann.asks([1, 4, 3, 5]).await.is("fwd=partial");
     let known = [(PARTIAL, 1), (FRESH_ITEMS, 1), (ABSENT_ITEMS, 1)];
-    let missing = [(MISSING_ITEMS, 2), (FETCHED_IDS, 2), (BATCH, 1), (ITEMS, 2)];
-    watch.sees(&[&fetch[..], &known, &missing].concat()).await;
+    let missing = [(MISSING_ITEMS, 2), (FETCHED_IDS, 2), (ITEMS, 2)];
+    watch
+        .sees(&[&fetch[..], &answered, &known, &missing].concat())
+        .await;
 
     ann.clone().without("x-uuid").asks([1]).await.status(422);
     ann.clone()
@@ -72,16 +81,18 @@ async fn every_way_to_answer_a_batch_moves_what_it_should_and_nothing_else() {
         .asks([1])
         .await
         .untold();
-    watch.sees(&[(REJECTED, 2), (BATCH, 2)]).await;
+    watch
+        .sees(&[(REJECTED, 2), (BATCH, 2), (BATCH_4XX, 2)])
+        .await;
 
     ann.gets("/api/v1/static/basic").await.status(200);
-    watch.sees(&[(PASS, 1)]).await;
+    watch.sees(&[(PASS, 1), (PASS_2XX, 1)]).await;
 
     // Twice, since a connection that was open already gets a second chance.
     world.vms.fault(Fault::CloseBeforeAnswer, Times::Next(2));
     world.user(3).asks([1, 2]).await.status(502);
     let asked = [(MISSING_ITEMS, 2), (FETCHED_IDS, 2), (FETCHES, 1)];
-    let failed = [(ERROR, 1), (BROKEN, 1), (BATCH, 1)];
+    let failed = [(ERROR, 1), (BROKEN, 1), (BATCH, 1), (BATCH_5XX, 1)];
     watch.sees(&[&asked[..], &failed].concat()).await;
 }
 
@@ -98,9 +109,12 @@ async fn a_stale_answer_and_its_refresh_are_counted() {
     // The refresh ends when it ends; nothing else will move then.
     let stored = format!("vms_edge_{STORED}");
     Scrape::once(world.edge.admin, &stored, 3.0).await;
-    let answer = [(STALE, 1), (FRESH_ITEMS, 1), (STALE_ITEMS, 2), (BATCH, 1)];
+    let answer = [(STALE, 1), (FRESH_ITEMS, 1), (STALE_ITEMS, 2)];
+    let answered = [(BATCH, 1), (BATCH_2XX, 1)];
     let refresh = [(STORED, 1), (FETCHED_IDS, 2), (FETCHES, 1)];
-    watch.sees(&[&answer[..], &refresh].concat()).await;
+    watch
+        .sees(&[&answer[..], &answered, &refresh].concat())
+        .await;
 }
 
 #[tokio::test]
@@ -115,11 +129,11 @@ async fn marks_are_counted_by_what_they_cover() {
         ("marks_total{scope=\"user\"}", 1),
         ("marks_total{scope=\"item\"}", 1),
     ];
-    watch.sees(&[&marks[..], &[(PASS, 1)]].concat()).await;
+    let passed = [(PASS, 1), (PASS_2XX, 1)];
+    watch.sees(&[&marks[..], &passed].concat()).await;
     ann.sends(Method::POST, "/api/v1/logout", "").await;
-    watch
-        .sees(&[("marks_total{scope=\"all\"}", 1), (PASS, 1)])
-        .await;
+    let all = [("marks_total{scope=\"all\"}", 1)];
+    watch.sees(&[&all[..], &passed].concat()).await;
 }
 
 #[tokio::test]
@@ -261,6 +275,95 @@ async fn a_fetch_that_finds_no_permit_is_counted_as_busy() {
     };
     tokio::join!(ann.asks([1]), ask_meanwhile);
     assert_eq!(fetches(&world.edge).await, [("stored", 1.0), ("busy", 1.0)]);
+}
+
+#[tokio::test]
+async fn fetches_that_have_their_turn_and_those_that_wait_for_it_are_shown() {
+    let world = World::with("upstream.max_fetches = 1").await;
+    let (ann, bob) = (world.user(1), world.user(2));
+    let hold = world.vms.hold();
+    let look = async {
+        hold.arrived(1).await;
+        let waits = "vms_edge_fetches_waiting";
+        tokio::join!(bob.asks([1]), async {
+            let full = Scrape::once(world.edge.admin, waits, 1.0).await;
+            assert_eq!(full.value("vms_edge_fetches_in_flight"), 1.0);
+            assert_eq!(full.value("vms_edge_fetch_places"), 1.0);
+            assert_eq!(full.value("vms_edge_fetch_places_max"), 1.0);
+            drop(hold);
+        });
+    };
+    tokio::join!(ann.asks([1]), look);
+    let empty = Scrape::settled(world.edge.admin).await;
+    assert_eq!(empty.value("vms_edge_fetches_waiting"), 0.0);
+    assert_eq!(empty.value("vms_edge_fetches_in_flight"), 0.0);
+}
+
+#[tokio::test]
+async fn after_a_reload_the_bounds_in_effect_are_shown() {
+    let world = World::with("upstream.max_fetches = 8\ncache.max_bytes = \"8MiB\"").await;
+    let shown = async || {
+        let scrape = Scrape::of(world.edge.admin).await;
+        let bounds = ["fetch_places", "fetch_places_max", "cache_max_bytes"];
+        bounds.map(|name| scrape.value(&format!("vms_edge_{name}")))
+    };
+    assert_eq!(shown().await, [8.0, 8.0, 8_388_608.0]);
+    world
+        .edge
+        .reload("upstream.max_fetches = 4\ncache.max_bytes = \"4MiB\"");
+    assert_eq!(shown().await, [4.0, 4.0, 4_194_304.0]);
+}
+
+#[tokio::test]
+async fn each_thread_that_serves_is_shown_by_its_number_and_counts_what_it_does() {
+    let world = World::with("server.threads = 2").await;
+    let admin = world.edge.admin;
+    let first = Scrape::of(admin).await;
+    for runtime in ["0", "1", "background"] {
+        for family in ["busy_seconds_total", "parks_total", "queued_tasks", "tasks"] {
+            first.value(&format!(
+                "vms_edge_runtime_{family}{{runtime=\"{runtime}\"}}"
+            ));
+        }
+    }
+    let busy = |scrape: &Scrape| -> f64 {
+        ["0", "1"]
+            .map(|thread| format!("vms_edge_runtime_busy_seconds_total{{runtime=\"{thread}\"}}"))
+            .map(|series| scrape.value(&series))
+            .iter()
+            .sum()
+    };
+    world.user(1).asks([1]).await.gets([1]);
+    assert!(busy(&Scrape::settled(admin).await) > busy(&first));
+}
+
+#[tokio::test]
+async fn users_that_had_to_make_room_for_others_are_counted() {
+    let world = World::with("cache.max_bytes = \"1MiB\"").await;
+    let evicted = "vms_edge_cache_evictions_total{reason=\"size\"}";
+    let admin = world.edge.admin;
+    let mut asked = 0;
+    while Scrape::of(admin).await.value(evicted) == 0.0 {
+        for _ in 0..100 {
+            asked += 1;
+            world.user(asked).asks(1..=25).await;
+        }
+        assert!(asked < 10_000, "nobody had to go");
+    }
+    let scrape = Scrape::settled(admin).await;
+    let users = scrape.value("vms_edge_cache_users") + scrape.value(evicted);
+    assert_eq!(users, asked as f64);
+    assert_eq!(scrape.value("vms_edge_cache_max_bytes"), 1_048_576.0);
+    let aged = "vms_edge_cache_evictions_total{reason=\"age\"}";
+    assert_eq!(scrape.value(aged), 0.0);
+}
+
+#[tokio::test]
+async fn which_version_runs_is_shown() {
+    let world = World::new().await;
+    let version = env!("CARGO_PKG_VERSION");
+    let build = format!("vms_edge_build_info{{version=\"{version}\"}}");
+    assert_eq!(Scrape::of(world.edge.admin).await.value(&build), 1.0);
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ mod health;
 mod logging;
 mod malformed;
 mod model;
+mod monitoring;
 mod operators;
 mod passing;
 mod process;

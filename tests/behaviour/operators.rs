@@ -164,6 +164,7 @@ async fn an_edge_that_shuts_down_is_not_ready_but_healthy_until_its_last_request
         send(admin, request.body(Full::default()).unwrap()).await
     };
     probe("/readyz").await.status(200).body_is("ready\n");
+    assert_eq!(Scrape::of(admin).await.value("vms_edge_ready"), 1.0);
 
     let stopping = edge.stop();
     let turns = async {
@@ -180,6 +181,7 @@ async fn an_edge_that_shuts_down_is_not_ready_but_healthy_until_its_last_request
     probe("/healthz").await.status(200);
     let metrics = Scrape::of(admin).await;
     assert_eq!(metrics.value("vms_edge_requests_in_flight"), 1.0);
+    assert_eq!(metrics.value("vms_edge_ready"), 0.0);
     assert!(!stopping.is_finished());
 
     drop(hold);
@@ -226,7 +228,7 @@ fn assert_documented(markers: &str, there: &BTreeSet<String>) {
 
 #[tokio::test]
 async fn the_readme_names_every_metric_and_no_other() {
-    // Some are there only where there is a certificate.
+    // Of certificates there is something to tell where there is one.
     let certificate = SelfSigned::new();
     let world = World::with(&certificate.listener()).await;
     let scrape = Scrape::of(world.edge.admin).await;

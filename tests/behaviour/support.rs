@@ -12,6 +12,7 @@ pub(crate) mod reach;
 pub(crate) mod scrape;
 pub(crate) mod scripted;
 pub(crate) mod service;
+pub(crate) mod tools;
 pub(crate) mod wire;
 pub(crate) mod world;
 

@@ -1,5 +1,7 @@
 //! The labels of metrics: each a closed set of values.
 
+use http::StatusCode;
+
 use crate::origin::answer::Unfit;
 use crate::origin::fetch::FetchError;
 use crate::origin::server::ServerState;
@@ -156,6 +158,38 @@ label! {
         Applied = "applied",
         /// The file was not taken.
         Refused = "refused",
+    }
+}
+
+label! {
+    /// How a request was answered: the class of the status (RFC 9110, 15).
+    StatusClass as "status" {
+        /// The protocol was switched.
+        Informational = "1xx",
+        /// It was done.
+        Successful = "2xx",
+        /// There is something elsewhere, or nothing new.
+        Redirection = "3xx",
+        /// The client's fault.
+        ClientError = "4xx",
+        /// The edge's, or the VMS's.
+        ServerError = "5xx",
+        /// Not at all: the client left before.
+        NoAnswer = "none",
+    }
+}
+
+impl StatusClass {
+    /// Of the status that was answered with, if there was one.
+    pub fn of(status: Option<StatusCode>) -> Self {
+        match status.map(|status| status.as_u16()) {
+            Some(..200) => Self::Informational,
+            Some(200..300) => Self::Successful,
+            Some(300..400) => Self::Redirection,
+            Some(400..500) => Self::ClientError,
+            Some(500..) => Self::ServerError,
+            None => Self::NoAnswer,
+        }
     }
 }
 

@@ -169,8 +169,8 @@ impl Scrape {
         *value.unwrap_or_else(|| panic!("there is no {series}"))
     }
 
-    /// By how much each series moved since `before`, but for those of time, bytes and open connections, of which no test can know, and those
-    /// by endpoint, which add up to others.
+    /// By how much each series moved since `before`, but for those of time, bytes and open connections, and of the process
+    /// and its threads, of which no test can know, and those by endpoint, which add up to others.
     pub(crate) fn moved_since(&self, before: &Self) -> BTreeMap<&str, f64> {
         let unknowable = |series: &str| {
             [
@@ -179,6 +179,8 @@ impl Scrape {
                 "_cache_bytes",
                 "_endpoint_",
                 "_connections{",
+                "process_",
+                "_runtime_",
             ]
             .iter()
             .any(|part| series.contains(part))
