@@ -7,6 +7,7 @@ use vms_edge::demo::vms::StandIn;
 use super::{TOKEN, json as read, operate, purge, token, world};
 use crate::support::binary::Binary;
 use crate::support::scrape::Scrape;
+use crate::support::soon;
 use crate::support::world::{SHOWS, Widget, World};
 
 /// Without jitter, so that ages are exact: fresh 30 s, stale 60 s more, instead of an error 5 m; absences 10 s.
@@ -188,9 +189,12 @@ async fn how_an_id_was_fetched_and_whether_it_is_being_fetched_is_told() {
         json!({"id": 1, "state": "missing", "in_flight": false})
     );
     drop(hold);
-    while by().await != ["refresh", "part"] {
-        tokio::task::yield_now().await;
-    }
+    let refreshed = async {
+        while by().await != ["refresh", "part"] {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the refresh", refreshed).await;
 }
 
 #[tokio::test]
