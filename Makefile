@@ -13,7 +13,7 @@ demo:
 	$(CARGO) run --locked --release -- demo
 
 test:
-	@sh .ci/need cmake curl python3 prometheus promtool=prometheus chromium chromedriver=chromium-driver
+	@sh .ci/need cmake curl python3 openssl h2load=nghttp2-client prometheus promtool=prometheus chromium chromedriver=chromium-driver
 	$(CARGO) test --locked
 
 hit:

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -62,6 +63,14 @@ pub struct RequestContext {
     /// Whether its final header came.
     answered: bool,
     _in_flight: InFlight,
+}
+
+impl RequestContext {
+    /// When the whole body of the request must have come.
+    fn body_deadline(&self) -> Option<Instant> {
+        let limit = self.site.config.limits.body_timeout;
+        limit.map(|limit| self.started + limit)
+    }
 }
 
 /// Counts a request for as long as it lives.
@@ -123,7 +132,10 @@ impl ProxyHttp for EdgeProxy {
             session.set_keepalive(Some(KEEP_ALIVE_SECONDS));
         }
         let idle_timeout = ctx.site.config.upstream.idle_timeout;
-        session.set_read_timeout(Some(idle_timeout));
+        // Of a body; later pieces have what is left of the time for all of it.
+        let body_timeout = ctx.site.config.limits.body_timeout;
+        let first_piece = body_timeout.map_or(idle_timeout, |limit| limit.min(idle_timeout));
+        session.set_read_timeout(Some(first_piece));
         session.set_write_timeout(Some(idle_timeout));
         let request = session.req_header();
         // HTTP/1.0 has no interim responses (RFC 9110, 15.2).
@@ -155,7 +167,10 @@ impl ProxyHttp for EdgeProxy {
             return Ok(false);
         };
         let metrics = &site.filler.metrics;
-        match site.judge(session, endpoint, ctx.peer).await? {
+        match site
+            .judge(session, endpoint, ctx.peer, ctx.body_deadline())
+            .await?
+        {
             Verdict::PassThrough(reason) => {
                 metrics.bypass(&endpoint.counters, reason);
                 ctx.batch = Some(BatchResult::Bypass);
@@ -183,6 +198,21 @@ impl ProxyHttp for EdgeProxy {
                 Ok(true)
             }
         }
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        // What goes through a WebSocket is no body.
+        if !end_of_stream && !session.was_upgraded() {
+            let idle_timeout = ctx.site.config.upstream.idle_timeout;
+            client::keep_to(session, ctx.body_deadline(), idle_timeout)?;
+        }
+        Ok(())
     }
 
     async fn upstream_peer(

@@ -6,13 +6,14 @@
 //!
 //! # The way of a request
 //!
-//! [`listen`] accepts its connection, and [`edge`] receives it. [`request`] finds out whether it is a batch, and whose. [`batch`] tells the story: [`cache`]
-//! says what is known, [`origin`] asks the VMS for the rest, [`reply`] puts the answer together. [`app`] builds all of
-//! them from a [`config`] and replaces what follows from it, [`process`] listens to signals, [`ops`] shows operators what
-//! happens, and [`demo`] holds a small VMS to try it on.
+//! [`listen`] accepts the connection that it comes on: TLS, limits and deadlines are there. [`edge`] receives it.
+//! [`request`] finds out whether it is a batch, and whose. [`batch`] tells the story: [`cache`] says what is known,
+//! [`origin`] asks the VMS for the rest, [`reply`] puts the answer together. [`app`] builds all of them from a [`config`]
+//! and replaces what follows from it, [`process`] listens to signals, [`ops`] shows operators what happens, and [`demo`]
+//! holds a small VMS to try it on.
 //!
-//! Imports run one way: `config` < `request` < `cache` < `origin` < `reply` < `ops` < `batch` < `listen` < `edge` < `app` < `process`. Parts that decide are pure
-//! functions of their input and a given time; parts that do I/O are thin.
+//! Imports run one way: `config` < `request` < `cache` < `origin` < `reply` < `ops` < `batch` < `listen` < `edge` < `app` <
+//! `process`. Parts that decide are pure functions of their input and a given time; parts that do I/O are thin.
 //!
 //! # What always holds
 //!

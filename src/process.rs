@@ -57,7 +57,13 @@ pub fn serve(config: Config, file: PathBuf, succeeds: Succeeds) -> Outcome {
         tracing::warn!(%error, "the predecessor is gone already");
     }
     manager::ready();
-    manager::keep(&running.sockets()?);
+    match running.sockets() {
+        Ok(sockets) => manager::keep(&sockets),
+        // Clients may have taken all descriptors already.
+        Err(error) => {
+            tracing::warn!(%error, "the service manager is not asked to keep the sockets")
+        }
+    }
     obey(&mut signals, running);
     Ok(())
 }

@@ -217,4 +217,42 @@ mod tests {
         assert_eq!(applied.len(), 1);
         assert_eq!(applied[0].to_string(), "server.grace: \"30s\" -> \"1s\"");
     }
+
+    #[test]
+    fn tls_listeners_stay_and_their_certificates_change() {
+        use super::super::file::tls::tests::Files;
+        let files = Files::new();
+        let (a, b) = (
+            files.table(8443, "a.example"),
+            files.table(8443, "b.example"),
+        );
+        let elsewhere = files.table(9443, "c.example");
+        let runs = accepted(&a);
+        let mut wanted = accepted(&format!("{b}{elsewhere}"));
+        let waiting = wanted.keep_what_is_fixed(&runs);
+        assert!(
+            waiting
+                .iter()
+                .all(|change| change.key.contains("c.example"))
+        );
+        assert!(!waiting.is_empty());
+        assert_eq!(wanted.server.tls, accepted(&b).server.tls);
+
+        // One of which nothing is said is left as it is.
+        let mut wanted = accepted("");
+        wanted.keep_what_is_fixed(&runs);
+        assert_eq!(wanted.server.tls, runs.server.tls);
+    }
+
+    #[test]
+    fn another_certificate_in_the_same_files_is_told() {
+        use super::super::file::tls::tests::Files;
+        let files = Files::new();
+        let table = files.table(8443, "a.example");
+        let before = accepted(&table);
+        files.table(8443, "a.example");
+        let changes = accepted(&table).changes_since(&before);
+        assert_eq!(changes.len(), 1, "{changes:?}");
+        assert!(changes[0].key.ends_with("a.example.pem].certificate"));
+    }
 }

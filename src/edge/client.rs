@@ -1,10 +1,10 @@
 //! The client's connection, where the edge answers by itself: reading what a batch announces, writing the answer, and
 //! leaving the connection so that the client sees all of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use pingora_core::{Error, Result};
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
@@ -20,13 +20,28 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Reads the body that a batch announces; `None` if it is too large.
 ///
 /// Pingora keeps what is read, so that the request can still be passed on.
-pub(super) async fn read_body(session: &mut Session, checked: &Checked) -> Result<Option<Bytes>> {
+pub(super) async fn read_body(
+    session: &mut Session,
+    checked: &Checked,
+    deadline: Option<Instant>,
+) -> Result<Option<Bytes>> {
     match checked.body() {
         Body::Empty => return Ok(Some(Bytes::new())),
         Body::TooLarge => return Ok(None),
         Body::Json => {}
     }
     session.enable_retry_buffering();
+    let body = read_json(session);
+    match deadline {
+        None => body.await,
+        Some(deadline) => {
+            let read = tokio::time::timeout_at(deadline.into(), body).await;
+            read.unwrap_or_else(|_| Err(late()))
+        }
+    }
+}
+
+async fn read_json(session: &mut Session) -> Result<Option<Bytes>> {
     let mut body = BytesMut::new();
     while let Some(chunk) = session
         .read_request_body()
@@ -39,6 +54,32 @@ pub(super) async fn read_body(session: &mut Session, checked: &Checked) -> Resul
         body.extend_from_slice(&chunk);
     }
     Ok(Some(body.freeze()))
+}
+
+/// Lets the next piece of a body come as late as `deadline`, after a silence of `idle` at the most.
+///
+/// # Errors
+///
+/// When the deadline has passed.
+pub(super) fn keep_to(
+    session: &mut Session,
+    deadline: Option<Instant>,
+    idle: Duration,
+) -> Result<()> {
+    let Some(deadline) = deadline else {
+        session.set_read_timeout(Some(idle));
+        return Ok(());
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(late());
+    }
+    session.set_read_timeout(Some(left.min(idle)));
+    Ok(())
+}
+
+fn late() -> Box<Error> {
+    Error::explain(ErrorType::ReadTimedout, "the body took too long").into_down()
 }
 
 pub(super) async fn write(

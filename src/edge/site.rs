@@ -2,6 +2,7 @@
 //! request goes on to its end with the one that it began with.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::StatusCode;
 use pingora_core::Result;
@@ -77,19 +78,21 @@ impl Site {
         }
     }
 
-    /// Decides about a request on the path of `endpoint`, and answers it if it is a batch.
+    /// Decides about a request on the path of `endpoint`, and answers it if it is a batch. Its body must have come by
+    /// `body_deadline`.
     pub(super) async fn judge(
         &self,
         session: &mut Session,
         endpoint: &Arc<BatchEndpoint>,
         peer: Peer,
+        body_deadline: Option<Instant>,
     ) -> Result<Verdict> {
         let checked = match request::examine(session.req_header(), &self.config.headers) {
             Ok(checked) => checked,
             Err(Declined::Refused(refusal)) => return Ok(Verdict::Refuse(refusal)),
             Err(Declined::Bypass(reason)) => return Ok(Verdict::PassThrough(reason)),
         };
-        let Some(body) = client::read_body(session, &checked).await? else {
+        let Some(body) = client::read_body(session, &checked, body_deadline).await? else {
             return Ok(Verdict::Refuse(Refusal::BodyTooLarge));
         };
         let keyed = endpoint.vary();

@@ -90,8 +90,8 @@ pub fn start(log: &Log) -> Result<LogGuard, TryInitError> {
     })
 }
 
-/// Where libraries quote in warnings what came over the wire.
-const QUOTING: [&str; 4] = [
+/// Where libraries quote in warnings what came over the wire, or complain of clients one by one.
+const QUOTING: [&str; 5] = [
     // Malformed headers, as they came. What else it says, request by request, the access line and the edge's own
     // warnings say too.
     "pingora_proxy",
@@ -99,6 +99,8 @@ const QUOTING: [&str; 4] = [
     "pingora_core::protocols::http::v1::common",
     // Accept-Encoding.
     "pingora_core::protocols::http::compression",
+    // What a client does wrong at the beginning of HTTP/2: anybody can make as many of these as he likes.
+    "pingora_core::apps",
     // Headers of answers over HTTP/2.
     "pingora_core::protocols::http::v2::client",
 ];

@@ -18,6 +18,8 @@ pub(crate) struct TestEdge {
     servers: Vec<String>,
     /// Where clients connect.
     pub(crate) address: SocketAddr,
+    /// Where they connect with TLS.
+    pub(crate) tls: Vec<SocketAddr>,
     /// Where operators connect.
     pub(crate) admin: SocketAddr,
 }
@@ -31,9 +33,16 @@ impl TestEdge {
     /// An edge before `servers` (`host:port`), with `settings` added to the configuration: dotted keys such as
     /// `upstream.connect_timeout = "100ms"`, then tables.
     pub(crate) fn with(servers: &[String], settings: &str) -> Self {
+        let mut edge = Self::with_text(&configuration(servers, settings));
+        edge.servers = servers.to_vec();
+        edge
+    }
+
+    /// An edge whose file this is.
+    pub(crate) fn with_text(text: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("edge.toml");
-        std::fs::write(&file, configuration(servers, settings)).expect("a file");
+        std::fs::write(&file, text).expect("a file");
         let config = config::load(&file).unwrap_or_else(|error| panic!("{error}"));
         let (clock, hand) = Clock::manual();
         // The edge starts runtimes of its own, which must not happen on a thread of the test's.
@@ -48,12 +57,13 @@ impl TestEdge {
             .expect("starting an edge does not panic")
             .unwrap_or_else(|error| panic!("{error}"));
         Self {
-            address: running.addresses()[0],
+            address: [running.addresses(), running.tls_addresses()].concat()[0],
+            tls: running.tls_addresses(),
             admin: running.admin_address(),
             running: Some(running),
             hand,
             directory,
-            servers: servers.to_vec(),
+            servers: Vec::new(),
         }
     }
 
@@ -76,6 +86,12 @@ impl TestEdge {
         std::thread::scope(|scope| scope.spawn(reload).join()).expect("a reload does not panic")
     }
 
+    /// Lets the edge look at its certificates' files, as it does every minute.
+    pub(crate) fn look_at_certificates(&self) {
+        let running = self.running.as_ref().expect("it was not stopped");
+        running.certificates().look();
+    }
+
     /// Lets time pass for the edge.
     pub(crate) fn advance(&self, by: Duration) {
         self.hand.advance(by);
@@ -85,6 +101,14 @@ impl TestEdge {
     pub(crate) fn stop(mut self) -> std::thread::JoinHandle<()> {
         let running = self.running.take().expect("it is stopped once");
         std::thread::spawn(move || running.stop())
+    }
+}
+
+impl TestEdge {
+    /// Begins to leave all to a successor; the thread ends with it.
+    pub(crate) fn leave(mut self) -> std::thread::JoinHandle<()> {
+        let running = self.running.take().expect("it is stopped once");
+        std::thread::spawn(move || running.leave())
     }
 }
 

@@ -103,6 +103,15 @@ impl Service {
         assert!(kill(name, self.process()));
     }
 
+    /// Lets the present process have so many descriptors.
+    pub(crate) fn limit_descriptors(&self, most: usize) {
+        let limited = std::process::Command::new("prlimit")
+            .args(["--pid", &self.process().to_string()])
+            .arg(format!("--nofile={most}:{most}"))
+            .status();
+        assert!(limited.expect("util-linux is there").success());
+    }
+
     /// The present process.
     pub(crate) fn process(&self) -> u32 {
         *self.processes.last().expect("there is one")

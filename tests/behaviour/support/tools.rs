@@ -3,6 +3,7 @@
 use std::env;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
 
 /// Where a program is. Where there is none the test is to end at once: it is skipped, and says so.
 ///
@@ -15,6 +16,21 @@ pub(crate) fn tool(name: &str) -> Option<PathBuf> {
         eprintln!("skipped: {name} is not installed");
     }
     found
+}
+
+/// What a program says, and how it ends; it runs beside the test.
+pub(crate) async fn run(mut command: Command) -> Output {
+    let run = move || command.stdin(Stdio::null()).output();
+    let output = super::soon("the end of a program", tokio::task::spawn_blocking(run)).await;
+    output
+        .expect("it is not aborted")
+        .expect("the program can be run")
+}
+
+/// Standard output and standard error as text.
+pub(crate) fn said(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    text(&output.stdout) + &text(&output.stderr)
 }
 
 fn in_ci() -> bool {

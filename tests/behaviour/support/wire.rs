@@ -23,6 +23,8 @@ pub(crate) enum Stream {
     Plain(TcpStream),
     /// TLS over TCP, at the server's end.
     Tls(Box<TlsStream<TcpStream>>),
+    /// TLS over TCP, at the client's end.
+    TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
 /// A piece of a chunked body.
@@ -72,6 +74,7 @@ impl Wire {
         let stream = match &self.stream {
             Stream::Plain(stream) => stream,
             Stream::Tls(stream) => stream.get_ref().0,
+            Stream::TlsClient(stream) => stream.get_ref().0,
         };
         stream.set_zero_linger().expect("a socket can be reset");
     }
@@ -79,7 +82,7 @@ impl Wire {
     /// The TLS session, if there is one.
     pub(crate) fn tls(&self) -> Option<&rustls::ServerConnection> {
         match &self.stream {
-            Stream::Plain(_) => None,
+            Stream::Plain(_) | Stream::TlsClient(_) => None,
             Stream::Tls(stream) => Some(stream.get_ref().1),
         }
     }
@@ -137,6 +140,13 @@ impl Wire {
         }
     }
 
+    /// Waits until something has come, or the connection has ended.
+    pub(crate) async fn comes(&mut self) {
+        if self.buffer.is_empty() {
+            let _ = self.fill().await;
+        }
+    }
+
     /// Reads to the end of the connection, and tells whether that was an orderly one.
     pub(crate) async fn rest(&mut self) -> (Vec<u8>, bool) {
         let end = async {
@@ -174,6 +184,7 @@ impl Wire {
         match &mut self.stream {
             Stream::Plain(stream) => stream.read_buf(&mut self.buffer).await,
             Stream::Tls(stream) => stream.read_buf(&mut self.buffer).await,
+            Stream::TlsClient(stream) => stream.read_buf(&mut self.buffer).await,
         }
     }
 
@@ -181,6 +192,7 @@ impl Wire {
         match &mut self.stream {
             Stream::Plain(stream) => stream,
             Stream::Tls(stream) => stream.as_mut(),
+            Stream::TlsClient(stream) => stream.as_mut(),
         }
     }
 
