@@ -16,7 +16,7 @@ demo:
 # What tests of the packages need is Debian's, and not worth a failure elsewhere: they are skipped by name then.
 test:
 	@sh .ci/need cmake curl python3 openssl h2load=nghttp2-client prometheus promtool=prometheus \
-		protoc=protobuf-compiler
+		protoc=protobuf-compiler chromium chromedriver=chromium-driver
 	@! command -v apt-get >/dev/null || sh .ci/need xz=xz-utils strip=binutils lintian man=man-db ip=iproute2 \
 		nsenter=util-linux systemd-analyze=systemd npm node=nodejs pip3=python3-pip
 	@sh .ci/tools || [ -z "$$CI" ]

@@ -20,7 +20,6 @@ use pingora_proxy::HttpProxy;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
-use tracing_appender::non_blocking::ErrorCounter;
 
 use self::lasting::{Lasting, Upkeep};
 use self::reload::{Follower, Reloader};
@@ -31,7 +30,8 @@ use crate::edge::EdgeProxy;
 use crate::edge::site::Site;
 use crate::listen::certificates::{self, Certificates, NoTls};
 use crate::listen::{self, Drain, Listener, Rules, Workers};
-use crate::ops::admin::{self, Admin};
+use crate::ops::admin::{self, Admin, Office};
+use crate::ops::log::Control;
 use crate::ops::metrics::UpgradeResult;
 use crate::ops::reload::{Asker, Reload};
 use crate::ops::spans::{Export, Span};
@@ -87,14 +87,14 @@ pub struct Given {
     pub clock: Clock,
     /// Sockets that listen already.
     pub sockets: Inherited,
-    /// Counts the lines that the log dropped, for the metrics.
-    pub log_dropped: Option<ErrorCounter>,
+    /// The log of the process, for operators.
+    pub log: Option<Control>,
 }
 
 /// An edge whose ports are bound and whose upstream is resolved; no request is accepted yet.
 pub struct Edge {
     file: Option<PathBuf>,
-    log_dropped: Option<ErrorCounter>,
+    log: Option<Control>,
     lasting: Arc<Lasting>,
     /// Where the spans come out that are made.
     spans: mpsc::Receiver<Span>,
@@ -134,7 +134,7 @@ impl Edge {
             file,
             clock,
             mut sockets,
-            log_dropped,
+            log,
         } = given;
         let background = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -157,7 +157,7 @@ impl Edge {
         })?;
         Ok(Self {
             file,
-            log_dropped,
+            log,
             lasting: Arc::new(lasting),
             spans,
             site,
@@ -192,10 +192,16 @@ impl Edge {
         let certificates = Arc::new(Certificates::new(&config.server, metrics)?);
         let (shown, subject_to) = (Arc::clone(&certificates), Arc::clone(&rules));
         let exporting = Arc::clone(&export);
+        let leveled = self.log.clone();
         let followers: Vec<Follower> = vec![
             Box::new(move |config| shown.apply(&config.server)),
             Box::new(move |config| subject_to.apply(config)),
             Box::new(move |config| exporting.apply(&config.tracing)),
+            Box::new(move |config| {
+                if let Some(log) = &leveled {
+                    log.set_level(config.log.level);
+                }
+            }),
         ];
         let reloader = Arc::new(Reloader::new(
             self.file,
@@ -206,15 +212,9 @@ impl Edge {
             followers,
         ));
 
-        let (store, told, purging) = (Arc::clone(&lasting.store), site.clone(), site.clone());
-        let router = admin::router(Admin {
-            metrics: Arc::clone(&lasting.metrics),
-            usage: Box::new(move || store.usage()),
-            ready: Arc::clone(&ready),
-            log_dropped: self.log_dropped,
-            config: Box::new(move || Arc::clone(&told.load().config)),
-            purge: Box::new(move |purge| purging.load().invalidator.purge(purge)),
-        });
+        let office = office(&lasting, &site, &reloader, &ready, self.log);
+        let router = admin::router(Arc::clone(&office));
+        self.background.spawn(office.keep_history());
         let admin = self.admin.try_clone().map_err(StartError::Threads)?;
         // They count in the metrics, which so must not keep them alive.
         let expiring = Arc::downgrade(&certificates);
@@ -374,6 +374,36 @@ impl Running {
         self.background.block_on(self.export.finish());
         self.background.shutdown_timeout(Duration::ZERO);
     }
+}
+
+/// What the admin listener tells of, and what it can do.
+fn office(
+    lasting: &Arc<Lasting>,
+    site: &Arc<ArcSwap<Site>>,
+    reloader: &Arc<Reloader>,
+    ready: &Arc<AtomicBool>,
+    log: Option<Control>,
+) -> Arc<Office> {
+    let [told, asked, purging, explaining] = [(); 4].map(|()| Arc::clone(site));
+    let (store, marks) = (Arc::clone(&lasting.store), Arc::clone(&lasting.marks));
+    let (reloading, reloaded) = (Arc::clone(reloader), Arc::clone(reloader));
+    Arc::new(Office::new(Admin {
+        metrics: Arc::clone(&lasting.metrics),
+        clock: lasting.clock.clone(),
+        config: Box::new(move || Arc::clone(&told.load().config)),
+        servers: Box::new(move || Arc::clone(&asked.load().servers)),
+        usage: Box::new(move || store.usage()),
+        marks: Box::new(move || marks.recent()),
+        reloads: Box::new(move || reloaded.last()),
+        ready: Arc::clone(ready),
+        log,
+        purge: Box::new(move |purge| purging.load().invalidator.purge(purge)),
+        explain: Box::new(move |supposed| explaining.load().explain(supposed)),
+        reload: Box::new(move || {
+            let reloader = Arc::clone(&reloading);
+            Box::pin(async move { reloader.reload(Asker::Admin).await })
+        }),
+    }))
 }
 
 /// Pingora's proxying around the edge's phases.

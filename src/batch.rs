@@ -12,6 +12,7 @@
 //! who asked for exactly it, and if a part was at hand already, the whole request is passed through instead. There is
 //! never an answer with a hole in it.
 
+pub mod explain;
 pub mod fill;
 pub mod invalidate;
 #[cfg(test)]
@@ -32,7 +33,7 @@ use http::HeaderName;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::cache::freshness::Windows;
-use crate::cache::shelf::Shelf;
+use crate::cache::shelf::{FetchKind, Shelf};
 use crate::cache::{Need, Sorted, sort_out};
 use crate::config;
 use crate::ops::metrics::{EndpointCounters, ItemResult, Metrics};
@@ -42,9 +43,10 @@ use crate::origin::forward::Peer;
 use crate::origin::waited::waited;
 use crate::reply::cache_status::{BatchResult, CacheStatus};
 use crate::reply::order::{Order, Sequence};
-use crate::request::BatchRequest;
 use crate::request::correlation::Correlation;
 use crate::request::decline::Bypass;
+use crate::request::key::{self, KeyMaker};
+use crate::request::{self, BatchRequest, Checked, Endpoint};
 use fill::{Filled, Filler, Landed, Question};
 use plan::{Plan, View, Whole};
 use waits::Waits;
@@ -140,6 +142,45 @@ impl BatchEndpoint {
         self
     }
 
+    /// The one of `endpoints` whose path is, byte for byte, that of the request.
+    pub fn of<'a>(endpoints: &'a [Arc<Self>], request: &RequestHeader) -> Option<&'a Arc<Self>> {
+        let path = request::path(request);
+        endpoints
+            .iter()
+            .find(|endpoint| endpoint.config.path.as_bytes() == path)
+    }
+
+    /// Understands a request on its path, under a key that covers the headers `keyed`.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the request must go to the VMS as it came.
+    pub fn understand(
+        &self,
+        request: &RequestHeader,
+        body: &[u8],
+        checked: Checked,
+        keyed: &[HeaderName],
+        peer: Peer,
+        keys: &KeyMaker,
+    ) -> Result<BatchRequest, Bypass> {
+        checked.read(request, body, &self.seen_by(keyed, peer), keys)
+    }
+
+    /// Every header that such a key covers, beside the token.
+    fn covered(&self, keyed: &[HeaderName], peer: Peer) -> Vec<HeaderName> {
+        key::covered(&self.seen_by(keyed, peer)).cloned().collect()
+    }
+
+    fn seen_by<'a>(&'a self, keyed: &'a [HeaderName], peer: Peer) -> Endpoint<'a> {
+        Endpoint {
+            batch: &self.config,
+            vary: keyed,
+            peer_is_trusted: peer.is_trusted,
+            scheme: peer.scheme,
+        }
+    }
+
     /// Headers that belong to the key now.
     pub fn vary(&self) -> Arc<Vec<HeaderName>> {
         self.vary.load_full()
@@ -181,7 +222,8 @@ impl BatchEndpoint {
     /// Fetches stale items, for whoever asks next.
     fn refresh(self: &Arc<Self>, filler: &Arc<Filler>, asked: &Asked<'_>, lead: Lead<Landed>) {
         // What fails is counted and logged by the fill; the items stay stale.
-        if let Some(question) = Question::part(asked, lead.ids(), &self.config) {
+        if let Some(question) = Question::part(asked, lead.ids(), &self.config, FetchKind::Refresh)
+        {
             filler.take_off(self, question, lead);
         }
     }

@@ -11,7 +11,7 @@ pub mod shelf;
 pub mod store;
 
 use clock::Time;
-use freshness::{Kind, Usability, Windows};
+use freshness::{Judged, Kind, Usability, Windows};
 use marks::Fence;
 use shelf::{Shelf, Slot};
 
@@ -99,29 +99,19 @@ pub fn sort_out(
     let mut sorted = Sorted::default();
     sorted.usable.reserve_exact(ids.len());
     for &id in ids.ascending() {
-        let Some((place, slot)) = shelf
-            .find(id)
-            .filter(|(_, slot)| planted!(NoFence) || !fence.covers(slot))
-        else {
+        let judged = |(place, slot)| Some((place, slot, judge(slot, windows, fence, now)?));
+        let known = shelf.find(id).and_then(judged);
+        let Some((place, slot, judged)) = known.filter(|known| known.2.usability <= worst) else {
             sorted.missing.push(id);
             continue;
         };
-        let (kind, age) = (slot.kind(), now.since(slot.fetched));
-        let judged = match fence.softens(slot) && !planted!(IgnoresSoftPurges) {
-            false => windows.judge(kind, age, slot.jitter),
-            true => windows.judge_softened(kind, age, slot.jitter),
-        };
-        if judged.usability > worst {
-            sorted.missing.push(id);
-            continue;
-        }
         sorted.add(place, slot);
         sorted.ttl_ms = Some(
             sorted
                 .ttl_ms
                 .map_or(judged.ttl_ms, |t| t.min(judged.ttl_ms)),
         );
-        if judged.usability > Usability::Fresh && kind == Kind::Item {
+        if judged.usability > Usability::Fresh && slot.kind() == Kind::Item {
             sorted.stale.push(id);
         }
     }
@@ -129,6 +119,18 @@ pub fn sort_out(
         sorted.missing = in_asked_order(ids, &sorted.missing);
     }
     sorted
+}
+
+/// What is known about one id, judged by its age and the marks that cover it; `None` if one of them ended it.
+pub fn judge(slot: &Slot, windows: &Windows, fence: &Fence<'_>, now: Time) -> Option<Judged> {
+    if fence.covers(slot) && !planted!(NoFence) {
+        return None;
+    }
+    let (kind, age) = (slot.kind(), now.since(slot.fetched));
+    Some(match fence.softens(slot) && !planted!(IgnoresSoftPurges) {
+        false => windows.judge(kind, age, slot.jitter),
+        true => windows.judge_softened(kind, age, slot.jitter),
+    })
 }
 
 /// The members of `ascending` in the order in which they were asked.

@@ -369,9 +369,11 @@ pub struct Rates {
 pub struct Admin {
     /// Never an address that `[server]` listens on. Port 0 lets the system choose. Default `127.0.0.1:9090`.
     pub listen: SocketAddr,
+    /// Names, beside `localhost` and addresses, under which it is reached, in lower case and without port. Default: none.
+    pub hosts: Vec<String>,
     /// Where the token came from; `None`, the default: none.
     pub token_file: Option<PathBuf>,
-    /// The token that was in `token_file`. Without one, only /healthz, /readyz and /metrics are answered.
+    /// The token that was in `token_file`. Without one, nothing is told or done beyond /healthz, /readyz and /metrics.
     pub token: Option<Token>,
 }
 

@@ -8,6 +8,7 @@ pub mod exchange;
 pub mod fetch;
 pub mod forward;
 pub mod health;
+pub mod latency;
 mod queue;
 pub mod resolve;
 pub mod server;

@@ -44,7 +44,7 @@ pub fn serve(config: Config, file: PathBuf, succeeds: Succeeds) -> Outcome {
         file: Some(file),
         clock: Clock::system(),
         sockets,
-        log_dropped: Some(logs.dropped()),
+        log: Some(logs.control()),
     };
     let edge = Edge::bind(config, given)?;
     let mut signals = Signals::catch()?;

@@ -12,7 +12,7 @@ use tikv_jemalloc_ctl::thread::{allocatedp, deallocatedp};
 use vms_edge::cache::clock::{Clock, Hand};
 use vms_edge::cache::freshness::Jitter;
 use vms_edge::cache::header::{Headers, StoredHeader};
-use vms_edge::cache::shelf::{Fill, MAX_SLOTS};
+use vms_edge::cache::shelf::{FetchKind, Fill, MAX_SLOTS};
 use vms_edge::cache::store::{Store, Usage};
 use vms_edge::config::{Config, Rates};
 use vms_edge::edge::rate::{MOST_REMEMBERED, RateLimits};
@@ -110,6 +110,7 @@ impl House {
         Fill {
             fetched: self.clock.now(),
             jitter: Jitter::new(0),
+            by: FetchKind::Whole,
             items: items.collect(),
             header,
             header_bytes,

@@ -34,7 +34,7 @@ pub(super) struct Lasting {
     pub(super) metrics: Arc<Metrics>,
     spans: Arc<Spans>,
     pub(super) store: Arc<Store>,
-    marks: Arc<Marks>,
+    pub(super) marks: Arc<Marks>,
     flights: Arc<Flights<Landed>>,
     keys: Arc<KeyMaker>,
 }

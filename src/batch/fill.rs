@@ -17,7 +17,7 @@ use crate::cache::clock::Clock;
 use crate::cache::freshness::{Jitter, Usability};
 use crate::cache::header::StoredHeader;
 use crate::cache::marks::Marks;
-use crate::cache::shelf::Fill;
+use crate::cache::shelf::{FetchKind, Fill};
 use crate::cache::store::{Reason, Store};
 use crate::config;
 use crate::ops::metrics::{FetchOutcome, Label, Metrics};
@@ -69,6 +69,7 @@ pub type Landed = Result<Arc<Filled>, Arc<FetchError>>;
 pub struct Question {
     key: Key,
     user: UserId,
+    by: FetchKind,
     /// Headers that the key covers; one learnt meanwhile is not among them.
     keyed: Arc<Vec<HeaderName>>,
     request: RequestHeader,
@@ -94,6 +95,7 @@ impl Question {
         Self {
             key: asked.batch.key,
             user: asked.batch.user,
+            by: FetchKind::Whole,
             keyed: Arc::clone(&asked.keyed),
             request: asked.request.clone(),
             body: asked.body.clone(),
@@ -106,7 +108,12 @@ impl Question {
     /// The client's request, but for `ids` only, in the form that the client used.
     ///
     /// `None` where that makes a longer target than HTTP libraries take: brackets are encoded that were plain before.
-    pub fn part(asked: &Asked<'_>, ids: &[u64], batch: &config::Batch) -> Option<Self> {
+    pub fn part(
+        asked: &Asked<'_>,
+        ids: &[u64],
+        batch: &config::Batch,
+        by: FetchKind,
+    ) -> Option<Self> {
         let (query, body) = asked.batch.form.write(ids, batch);
         let mut target = batch.path.clone().into_bytes();
         if !query.is_empty() {
@@ -114,6 +121,7 @@ impl Question {
             target.extend_from_slice(&query);
         }
         let mut question = Self::whole(asked);
+        question.by = by;
         question.request.set_raw_path(&target).ok()?;
         question.body = body.into();
         Some(question)
@@ -286,7 +294,7 @@ impl Filler {
         course: &mut Course,
     ) -> Result<Filled, FetchError> {
         let ids = lead.ids();
-        let (key, user) = (question.key, question.user);
+        let (key, user, by) = (question.key, question.user, question.by);
         let correlation = question.correlation.clone();
         let request_id = &correlation.id;
         let keyed = Arc::clone(&question.keyed);
@@ -317,7 +325,7 @@ impl Filler {
             }
         };
         let fill = self
-            .take_apart(endpoint, &answer, ids, &keyed)
+            .take_apart(endpoint, &answer, ids, &keyed, by)
             .and_then(|fill| {
                 // Known first, then looked whether it was refused: a refusal does the two in the other order, so that one of
                 // them sees the other.
@@ -353,6 +361,7 @@ impl Filler {
         answer: &Answer,
         ids: &[u64],
         keyed: &[HeaderName],
+        by: FetchKind,
     ) -> Result<Fill, Unfit> {
         let mut ascending = ids.to_vec();
         ascending.sort_unstable();
@@ -373,6 +382,7 @@ impl Filler {
                 false => answer.started,
             },
             jitter: Jitter::new(fastrand::u16(..)),
+            by,
             header,
             header_bytes,
             body: answer.body.clone(),

@@ -8,7 +8,7 @@ use super::fill::{Filled, Filler, Landed, Question, has_failed};
 use super::plan::Parts;
 use super::waits::Waits;
 use super::{Asked, BatchEndpoint, Outcome, answered, respond};
-use crate::cache::shelf::Shelf;
+use crate::cache::shelf::{FetchKind, Shelf};
 use crate::cache::store::Stored;
 use crate::cache::{Need, Sorted, sort_out};
 use crate::origin::answer::Unfit;
@@ -87,7 +87,8 @@ impl BatchEndpoint {
         let mut others = Duration::ZERO;
         let mut waits: Vec<_> = parts.waits.into_iter().map(|wait| (wait, false)).collect();
         if let Some(lead) = parts.own {
-            let Some(question) = Question::part(asked, lead.ids(), &self.config) else {
+            let part = Question::part(asked, lead.ids(), &self.config, FetchKind::Part);
+            let Some(question) = part else {
                 return Some(Outcome::PassThrough(Bypass::TooLarge));
             };
             counts.miss += lead.ids().len();

@@ -39,6 +39,18 @@ pub enum Usability {
     Expired,
 }
 
+impl Usability {
+    /// The name that operators are told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Stale => "stale",
+            Self::IfError => "stale_if_error",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 /// The judgement on something stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judged {

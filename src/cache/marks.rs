@@ -9,8 +9,11 @@
 
 mod remembered;
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::clock::Time;
 use super::shelf::Slot;
@@ -43,10 +46,51 @@ impl Strength {
     }
 }
 
+/// What a mark covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All items of a user.
+    User,
+    /// An item, for everyone.
+    Item,
+    /// Everything.
+    Everything,
+}
+
+impl Scope {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Self; 3] = [Self::User, Self::Item, Self::Everything];
+
+    /// The name in purges and in what operators are told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Item => "item",
+            Self::Everything => "everything",
+        }
+    }
+}
+
+/// That there is a mark, but not whose: which user or item it is about is not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marked {
+    /// What it covers.
+    pub scope: Scope,
+    /// What it does.
+    pub strength: Strength,
+    /// When it was set.
+    pub at: Time,
+}
+
+/// How many of the latest marks of each scope are told, so that many of one kind do not hide a rare one.
+const RECENT: usize = 8;
+
 /// All marks.
 pub struct Marks {
     hard: Layer,
     soft: Layer,
+    /// The latest of each scope, the last one last. Whoever holds the lock takes no other.
+    recent: Mutex<[VecDeque<Marked>; Scope::ALL.len()]>,
 }
 
 /// All marks of one strength.
@@ -100,6 +144,7 @@ impl Marks {
         Self {
             hard: Layer::new(longest, most),
             soft: Layer::new(longest, most),
+            recent: Mutex::default(),
         }
     }
 
@@ -118,7 +163,7 @@ impl Marks {
             layer.items.lengthen(longest);
         }
         if let Some(oldest_of_use) = now.minus(before) {
-            self.everything(Strength::Hard, oldest_of_use);
+            self.hard.everything.raise(oldest_of_use);
         }
     }
 
@@ -127,6 +172,7 @@ impl Marks {
         let layer = self.layer(strength);
         layer.users.raise(user, now, &layer.everything);
         layer.latest_user.raise(now);
+        self.note(Scope::User, strength, now);
     }
 
     /// Marks an item of an endpoint, for everyone.
@@ -134,11 +180,13 @@ impl Marks {
         let layer = self.layer(strength);
         layer.items.raise((endpoint, id), now, &layer.everything);
         layer.latest_item.raise(now);
+        self.note(Scope::Item, strength, now);
     }
 
     /// Marks everything.
     pub fn everything(&self, strength: Strength, now: Time) {
         self.layer(strength).everything.raise(now);
+        self.note(Scope::Everything, strength, now);
     }
 
     /// What covers a user's shelf of an endpoint's items.
@@ -147,6 +195,47 @@ impl Marks {
             hard: self.hard.cover(endpoint, user),
             soft: self.soft.cover(endpoint, user),
         }
+    }
+
+    /// The mark that decides about something of a user's whose fetch began at `began`: the latest hard one that covers it,
+    /// else the latest soft one.
+    pub fn covering(
+        &self,
+        endpoint: EndpointId,
+        user: &UserId,
+        id: u64,
+        began: Time,
+    ) -> Option<Marked> {
+        Strength::ALL.into_iter().find_map(|strength| {
+            let latest = self.layer(strength).latest(endpoint, user, id)?;
+            let (scope, at) = latest;
+            let marked = Marked {
+                scope,
+                strength,
+                at,
+            };
+            (began <= at).then_some(marked)
+        })
+    }
+
+    /// The latest marks of each scope, the last one first.
+    pub fn recent(&self) -> Vec<Marked> {
+        let mut recent: Vec<Marked> = self.recent.lock().iter().flatten().copied().collect();
+        recent.sort_by_key(|marked| std::cmp::Reverse(marked.at));
+        recent
+    }
+
+    fn note(&self, scope: Scope, strength: Strength, at: Time) {
+        let mut recent = self.recent.lock();
+        let of_scope = &mut recent[scope as usize];
+        if of_scope.len() == RECENT {
+            of_scope.pop_front();
+        }
+        of_scope.push_back(Marked {
+            scope,
+            strength,
+            at,
+        });
     }
 
     fn layer(&self, strength: Strength) -> &Layer {
@@ -166,6 +255,16 @@ impl Layer {
             items: Remembered::new(longest, most),
             latest_item: Latest::default(),
         }
+    }
+
+    /// The latest mark that is about an item of a user's.
+    fn latest(&self, endpoint: EndpointId, user: &UserId, id: u64) -> Option<(Scope, Time)> {
+        let user = self.users.get(user).map(|at| (Scope::User, at));
+        let item = self.items.get(&(endpoint, id)).map(|at| (Scope::Item, at));
+        // Looked at last, since it takes the place of marks that are forgotten.
+        let everything = self.everything.get().map(|at| (Scope::Everything, at));
+        let marks = [user, item, everything].into_iter().flatten();
+        marks.max_by_key(|(_, at)| *at)
     }
 
     /// `None` costs no more than looking at three numbers: most layers have no marks that matter.
@@ -359,6 +458,60 @@ mod tests {
                     prop_assert!(!cover.covers(which, second(end + 1)), "later than all marks");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_latest_marks_of_each_scope_are_told_and_nobody_is_named() {
+        let (ann, _) = users();
+        let marks = Marks::new(LONGEST);
+        marks.everything(Hard, second(1));
+        for now in 2..100 {
+            marks.user(Soft, ann, second(now));
+        }
+        marks.item(Hard, *INTERCOMS, 1, second(100));
+        let told: Vec<_> = marks.recent();
+        let of = |scope, strength, at| Marked {
+            scope,
+            strength,
+            at: second(at),
+        };
+        assert_eq!(told.len(), 1 + RECENT + 1);
+        assert_eq!(told[0], of(Scope::Item, Hard, 100));
+        assert_eq!(told[1], of(Scope::User, Soft, 99));
+        assert_eq!(told[9], of(Scope::Everything, Hard, 1));
+    }
+
+    proptest! {
+        /// What an operator is told covers an item is what decides about it.
+        #[test]
+        fn a_mark_is_named_if_and_only_if_it_decides(
+            marked in prop::collection::vec((0u8..3, any::<bool>(), 0u64..3, 0u64..30), 0..12),
+            id in 0u64..3, began in 0u64..30,
+        ) {
+            let (ann, bob) = users();
+            let marks = Marks::new(LONGEST);
+            for (scope, is_hard, which, now) in marked {
+                let strength = if is_hard { Hard } else { Soft };
+                match scope {
+                    0 => marks.user(strength, if which == 0 { ann } else { bob }, second(now)),
+                    1 => marks.item(strength, *INTERCOMS, which, second(now)),
+                    _ if which == 0 => marks.everything(strength, second(now)),
+                    _ => marks.item(strength, *CAMERAS, which, second(now)),
+                }
+            }
+            let fence = marks.fence(*INTERCOMS, &ann);
+            let covers = |cover: &Option<Cover<'_>>| {
+                cover.as_ref().is_some_and(|cover| cover.covers(id, second(began)))
+            };
+            let decides = match (covers(&fence.hard), covers(&fence.soft)) {
+                (true, _) => Some(Hard),
+                (false, true) => Some(Soft),
+                (false, false) => None,
+            };
+            let named = marks.covering(*INTERCOMS, &ann, id, second(began));
+            prop_assert_eq!(named.map(|marked| marked.strength), decides);
+            prop_assert!(named.is_none_or(|marked| marked.at >= second(began)));
         }
     }
 

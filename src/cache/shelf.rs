@@ -41,10 +41,37 @@ pub struct Slot {
     pub fetched: Time,
     /// That fetch's share of the jitter.
     pub jitter: Jitter,
+    /// What that fetch asked for.
+    pub by: FetchKind,
     start: u32,
     /// Length of the item in bytes; 0 for an absence, since no JSON object is empty.
     len: u32,
 }
+
+/// What the fetch asked for that told of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchKind {
+    /// All that a client asked for.
+    Whole,
+    /// What of it was missing.
+    Part,
+    /// What was stale, in the background.
+    Refresh,
+}
+
+impl FetchKind {
+    /// The name that operators are told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Part => "part",
+            Self::Refresh => "refresh",
+        }
+    }
+}
+
+// How it was fetched stands where padding would: a shelf is no larger for it.
+const _: () = assert!(size_of::<Slot>() == 32);
 
 /// What one fetch told: items and absences, not yet on a shelf.
 #[derive(Debug)]
@@ -53,6 +80,8 @@ pub struct Fill {
     pub fetched: Time,
     /// The fetch's share of the jitter.
     pub jitter: Jitter,
+    /// What the fetch asked for.
+    pub by: FetchKind,
     /// The response header that a composed answer carries.
     pub header: Arc<StoredHeader>,
     /// Memory that this header takes beside those that are in use already, in bytes.
@@ -210,6 +239,7 @@ impl Fill {
             id,
             fetched: self.fetched,
             jitter: self.jitter,
+            by: self.by,
             start: 0,
             len: u32::try_from(len).expect("an answer is bounded far below 4 GiB"),
         };
@@ -252,6 +282,7 @@ pub(super) mod tests {
         Fill {
             fetched: second(seconds),
             jitter: Jitter::default(),
+            by: FetchKind::Whole,
             items: items.collect(),
             header: Arc::new(StoredHeader::of(&ResponseHeader::build(200, None).unwrap())),
             header_bytes: 0,

@@ -54,6 +54,15 @@ pub(super) const COLLECTOR: Kind<Collector> = Kind {
 /// Where collectors listen for OTLP over HTTP, if not told otherwise.
 const OTLP_PORT: u16 = 4318;
 
+/// A name under which the edge itself is reached.
+pub(super) const NAME: Kind<String> = Kind {
+    allowed: "a DNS name without port, such as edge.internal",
+    parse: |text| match text.parse::<IpAddr>() {
+        Ok(_) => Err("is an address, and those are let in anyway".to_owned()),
+        Err(_) => dns_name(text),
+    },
+};
+
 fn server(text: &str) -> Result<ServerName, String> {
     let (host, port) = text
         .rsplit_once(':')

@@ -96,6 +96,7 @@ fn tracing(page: &mut Page, tracing: &Tracing) {
 fn admin(page: &mut Page, admin: &Admin) {
     page.table("[admin]");
     page.key("listen", quote(admin.listen));
+    page.key("hosts", list(&admin.hosts));
     page.key("token_file", path_or_empty(admin.token_file.as_deref()));
     if let Some(token) = &admin.token {
         page.line(format_args!("# token: {token}"));
@@ -217,6 +218,7 @@ address_burst = 0
 
 [admin]
 listen = "127.0.0.1:9090"
+hosts = []
 token_file = ""
 
 [log]
@@ -354,6 +356,7 @@ timeout = "5s"
             threads in 1..=1_024_usize,
             max_bytes in 1_048_576..=(1_u64 << 40),
             clients in btree_set("[!-~]{1,8}", 1..4),
+            hosts in btree_set("[a-z][a-z0-9]{0,8}(\\.[a-z]{1,4}){0,2}", 0..3),
             fields in btree_set("x-[a-z0-9]{1,8}", 0..4),
             networks in btree_set(0..=255_u8, 0..3),
             port in 0..8_000_u16,
@@ -371,6 +374,7 @@ timeout = "5s"
             config.cache.max_bytes = max_bytes;
             config.limits = limits;
             config.server.proxy_protocol = words.2 && !config.server.trusted_proxies.is_empty();
+            config.admin.hosts = hosts.into_iter().collect();
             config.headers.clients = clients.into_iter().collect();
             config.headers.vary = fields.into_iter().map(|name| name.parse().unwrap()).collect();
             config.headers.check = if words.0 { Check::Enforce } else { Check::Forward };

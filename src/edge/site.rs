@@ -3,17 +3,19 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, StatusCode};
+use http::StatusCode;
 use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::rate::{Limited, RateLimits};
 use super::{RequestContext, client};
+use crate::batch::explain::Explainer;
 use crate::batch::fill::Filler;
 use crate::batch::invalidate::Invalidator;
 use crate::batch::{Asked, BatchEndpoint, Outcome, Reply};
 use crate::config::Config;
+use crate::ops::explain::{Explanation, Supposed};
 use crate::origin::fetch::Queue;
 use crate::origin::forward::Peer;
 use crate::origin::servers::Servers;
@@ -21,7 +23,7 @@ use crate::origin::waited::waited;
 use crate::request::checks::Refusal;
 use crate::request::decline::Bypass;
 use crate::request::key::KeyMaker;
-use crate::request::{self, BatchRequest, Checked, Declined, Endpoint};
+use crate::request::{self, Declined};
 
 /// One configuration at work.
 pub struct Site {
@@ -53,10 +55,19 @@ pub(super) enum Verdict {
 impl Site {
     /// The endpoint whose path is, byte for byte, that of the request.
     pub(super) fn endpoint(&self, request: &RequestHeader) -> Option<&Arc<BatchEndpoint>> {
-        let path = request::path(request);
-        self.endpoints
-            .iter()
-            .find(|endpoint| endpoint.config.path.as_bytes() == path)
+        BatchEndpoint::of(&self.endpoints, request)
+    }
+
+    /// Says what would become of a request.
+    pub fn explain(&self, supposed: &Supposed) -> Explanation {
+        let explainer = Explainer {
+            endpoints: &self.endpoints,
+            filler: &self.filler,
+            keys: &self.keys,
+            headers: &self.config.headers,
+            trusted_proxies: &self.config.server.trusted_proxies,
+        };
+        explainer.explain(supposed)
     }
 
     /// Marks what a request made wrong, by what the VMS says of it.
@@ -94,14 +105,9 @@ impl Site {
             return Ok(Verdict::Refuse(Refusal::BodyTooLarge));
         };
         let keyed = endpoint.vary();
-        let batch = match self.understand(
-            session.req_header(),
-            &body,
-            checked,
-            endpoint,
-            &keyed,
-            ctx.peer,
-        ) {
+        let request = session.req_header();
+        let batch = endpoint.understand(request, &body, checked, &keyed, ctx.peer, &self.keys);
+        let batch = match batch {
             Ok(batch) => batch,
             Err(reason) => return Ok(Verdict::PassThrough(reason)),
         };
@@ -109,7 +115,7 @@ impl Site {
         let asked = Asked {
             batch,
             keyed,
-            request: session.req_header(),
+            request,
             body,
             peer: ctx.peer,
             correlation: &ctx.correlation,
@@ -119,23 +125,5 @@ impl Site {
             Outcome::Reply(reply) => Verdict::Reply(reply),
             Outcome::PassThrough(reason) => Verdict::PassThrough(reason),
         })
-    }
-
-    fn understand(
-        &self,
-        request: &RequestHeader,
-        body: &[u8],
-        checked: Checked,
-        endpoint: &BatchEndpoint,
-        keyed: &[HeaderName],
-        peer: Peer,
-    ) -> Result<BatchRequest, Bypass> {
-        let endpoint = Endpoint {
-            batch: &endpoint.config,
-            vary: keyed,
-            peer_is_trusted: peer.is_trusted,
-            scheme: peer.scheme,
-        };
-        checked.read(request, body, &endpoint, &self.keys)
     }
 }

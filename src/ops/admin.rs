@@ -1,217 +1,144 @@
-//! The admin listener: health, readiness and metrics for probes and Prometheus, open to whoever reaches it; purging, for
-//! whoever has the token.
+//! The admin listener: health, readiness and metrics for probes and Prometheus, open to whoever reaches it; a page without
+//! anything on it, that asks for the token; and all else for whoever has the token.
 //!
-//! A browser that was led here by a page (DNS rebinding) has no token, and is not even let try one: every page that
-//! asks for more than to read says in `Origin` that it is one.
+//! A browser that was led here by somebody else's page (DNS rebinding) has no token, and is not even let try one: it says
+//! in `Host` where it believes to be, and in `Origin` whose page it is. Both are looked at in `guard`.
 
+mod answer;
+mod explaining;
+mod guard;
+mod history;
+mod level;
+mod page;
+mod probes;
+mod purging;
+mod reloading;
+mod status;
+
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::middleware;
 use axum::routing::{get, post};
-use http_body_util::LengthLimitError;
-use serde::Serialize;
-use serde_json::json;
-use tracing_appender::non_blocking::ErrorCounter;
+use parking_lot::Mutex;
 
+use self::answer::{error, sealed, wrong_method};
+use super::explain::{Explanation, Supposed};
+use super::history::{History, Sample};
+use super::log::Control;
 use super::metrics::Metrics;
-use super::purge::{self, Purge};
+use super::purge::Purge;
+use super::reload::Reload;
+use crate::cache::clock::{Clock, Time};
+use crate::cache::marks::Marked;
 use crate::cache::store::Usage;
-use crate::config::{Batch, Config};
-use crate::request::fields;
+use crate::config::Config;
+use crate::origin::servers::Servers;
 
-/// Longest wait for the body of a purge.
-const BODY_DEADLINE: Duration = Duration::from_secs(10);
+/// How often it is looked whether a sample is due.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What the admin listener tells of, and what it can do.
+/// What the admin listener tells of, and what it can do. What a reload replaces is asked for each time.
 pub struct Admin {
     /// Counted so far.
     pub metrics: Arc<Metrics>,
-    /// Tells how full the store is.
-    pub usage: Box<dyn Fn() -> Usage + Send + Sync>,
-    /// Whether new requests are welcome; false from the beginning of a shutdown.
-    pub ready: Arc<AtomicBool>,
-    /// Lines that the log dropped.
-    pub log_dropped: Option<ErrorCounter>,
+    /// What time it is.
+    pub clock: Clock,
     /// The configuration in effect.
     pub config: Box<dyn Fn() -> Arc<Config> + Send + Sync>,
+    /// The servers of the VMS.
+    pub servers: Box<dyn Fn() -> Arc<Servers> + Send + Sync>,
+    /// Tells how full the store is.
+    pub usage: Box<dyn Fn() -> Usage + Send + Sync>,
+    /// The latest marks, the last one first.
+    pub marks: Box<dyn Fn() -> Vec<Marked> + Send + Sync>,
+    /// The latest reloads, the last one first.
+    pub reloads: Box<dyn Fn() -> Vec<Reload> + Send + Sync>,
+    /// Whether new requests are welcome; false from the beginning of a shutdown.
+    pub ready: Arc<AtomicBool>,
+    /// The process's log; `None` where there is none.
+    pub log: Option<Control>,
     /// Purges; nothing that was fetched before is used any more when it returns.
     pub purge: Box<dyn Fn(&Purge) + Send + Sync>,
+    /// Says what would become of a request.
+    pub explain: Box<dyn Fn(&Supposed) -> Explanation + Send + Sync>,
+    /// Reads the configuration again, and puts it into effect.
+    pub reload: Box<dyn Fn() -> Reloading + Send + Sync>,
+}
+
+/// A reload under way.
+pub type Reloading = Pin<Box<dyn Future<Output = Reload> + Send>>;
+
+/// An [`Admin`] at work, with its memory of the last hour.
+pub struct Office {
+    admin: Admin,
+    started: Time,
+    history: Mutex<History>,
+}
+
+impl Office {
+    /// Opens; the history begins now.
+    pub fn new(admin: Admin) -> Self {
+        let started = admin.clock.now();
+        Self {
+            history: Mutex::new(History::new(started)),
+            started,
+            admin,
+        }
+    }
+
+    /// Looks again and again, so that there is a history when somebody asks for it.
+    pub async fn keep_history(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        loop {
+            tick.tick().await;
+            self.look();
+        }
+    }
+
+    /// Notes a sample if one is due.
+    fn look(&self) {
+        let now = self.admin.clock.now();
+        let mut history = self.history.lock();
+        let Some(last) = history.is_due(now) else {
+            return;
+        };
+        history.note(Sample {
+            at: now,
+            counts: self.admin.metrics.counts(),
+            latency: (self.admin.servers)().latency_since(last),
+        });
+    }
 }
 
 /// The admin listener's routes.
-pub fn router(admin: Admin) -> Router {
-    let admin = Arc::new(admin);
-    let open = Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+pub fn router(office: Arc<Office>) -> Router {
+    let probes = Router::new()
+        .route("/healthz", get(probes::healthy))
+        .route("/readyz", get(probes::ready))
+        .route("/metrics", get(probes::metrics))
         .method_not_allowed_fallback(wrong_method);
-    Router::new()
-        .route("/purge", post(purge))
+    let mut guarded = Router::new()
+        .route("/status", get(status::show))
+        .route("/history", get(history::show))
+        .route("/explain", post(explaining::explain))
+        .route("/purge", post(purging::purge))
+        .route("/reload", post(reloading::reload));
+    if office.admin.log.is_some() {
+        guarded = guarded.route("/log", get(level::show).put(level::change));
+    }
+    let state = || Arc::clone(&office);
+    guarded
         .fallback(async || error(StatusCode::NOT_FOUND, "There is nothing here."))
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(&admin),
-            require_token,
-        ))
-        .merge(open)
-        .with_state(admin)
-}
-
-async fn ready(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    if admin.ready.load(Ordering::SeqCst) {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
-    }
-}
-
-async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    let dropped = admin.log_dropped.as_ref();
-    let dropped = dropped.map_or(0, ErrorCounter::dropped_lines);
-    let text = admin.metrics.render((admin.usage)(), dropped);
-    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text)
-}
-
-async fn purge(State(admin): State<Arc<Admin>>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
-    if !is_json(&head.headers) {
-        let message = "The body must be of Content-Type application/json, uncoded.";
-        return error(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
-    }
-    let body = match read(body).await {
-        Ok(body) => body,
-        Err(refusal) => return refusal,
-    };
-    let config = (admin.config)();
-    let purge = match Purge::read(&body, &config.batches) {
-        Ok(purge) => purge,
-        Err(fault) => return error(StatusCode::UNPROCESSABLE_ENTITY, &fault.to_string()),
-    };
-    (admin.purge)(&purge);
-    let done = Done::of(&purge, &config.batches);
-    tracing::info!(
-        mode = done.mode,
-        items = ?done.items,
-        batches = ?done.batches,
-        user = done.user,
-        everything = done.everything,
-        "purged"
-    );
-    json(StatusCode::OK, &done)
-}
-
-/// What was purged, as the operator and the log are told: never the token.
-#[derive(Serialize)]
-struct Done<'a> {
-    mode: &'static str,
-    items: &'a [u64],
-    /// Paths of the endpoints whose items they are.
-    batches: Vec<&'a str>,
-    user: bool,
-    everything: bool,
-}
-
-impl<'a> Done<'a> {
-    fn of(purge: &'a Purge, batches: &'a [Batch]) -> Self {
-        let batches = batches.iter();
-        let batches = batches.filter(|batch| purge.endpoints.contains(&batch.endpoint));
-        Self {
-            mode: purge.strength.name(),
-            items: &purge.items,
-            batches: batches.map(|batch| batch.path.as_str()).collect(),
-            user: purge.user.is_some(),
-            everything: purge.everything,
-        }
-    }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
-    let (Some(media_type), None) = (types.next(), types.next()) else {
-        return false;
-    };
-    fields::essence(media_type.as_bytes()) == b"application/json"
-        && !headers.contains_key(header::CONTENT_ENCODING)
-}
-
-async fn read(body: Body) -> Result<Bytes, Response> {
-    let read = axum::body::to_bytes(body, purge::MAX_BODY_BYTES);
-    match tokio::time::timeout(BODY_DEADLINE, read).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(fault)) => {
-            let source = std::error::Error::source(&fault);
-            let too_large = source.is_some_and(|source| source.is::<LengthLimitError>());
-            Err(match too_large {
-                true => {
-                    let message =
-                        format!("The body is larger than {} bytes.", purge::MAX_BODY_BYTES);
-                    error(StatusCode::PAYLOAD_TOO_LARGE, &message)
-                }
-                false => error(StatusCode::BAD_REQUEST, "The body broke off."),
-            })
-        }
-        Err(_) => Err(error(
-            StatusCode::REQUEST_TIMEOUT,
-            "The body took too long.",
-        )),
-    }
-}
-
-async fn require_token(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    if request.headers().contains_key(header::ORIGIN) {
-        let message = "Nothing is done for the pages of a browser.";
-        return error(StatusCode::FORBIDDEN, message);
-    }
-    let config = (admin.config)();
-    let Some(token) = &config.admin.token else {
-        let message =
-            "No admin.token_file is configured: only /healthz, /readyz and /metrics are answered.";
-        return error(StatusCode::FORBIDDEN, message);
-    };
-    if presented(request.headers()).is_some_and(|presented| token.matches(presented)) {
-        return next.run(request).await;
-    }
-    let message = "The token of admin.token_file is required, as Authorization: Bearer TOKEN.";
-    let mut refusal = error(StatusCode::UNAUTHORIZED, message);
-    let challenge = header::HeaderValue::from_static("Bearer");
-    refusal
-        .headers_mut()
-        .insert(header::WWW_AUTHENTICATE, challenge);
-    refusal
-}
-
-fn presented(headers: &HeaderMap) -> Option<&[u8]> {
-    let mut fields = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(field), None) = (fields.next(), fields.next()) else {
-        return None;
-    };
-    field.as_bytes().strip_prefix(b"Bearer ")
-}
-
-async fn wrong_method() -> Response {
-    error(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "That method is not for this path.",
-    )
-}
-
-fn error(status: StatusCode, message: &str) -> Response {
-    json(status, &json!({ "message": message }))
-}
-
-fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    let body = serde_json::to_string(body).expect("numbers, strings and lists are valid JSON");
-    let fields = [
-        (header::CONTENT_TYPE, "application/json"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    (status, fields, format!("{body}\n")).into_response()
+        .layer(middleware::from_fn_with_state(state(), guard::token))
+        .merge(page::routes())
+        .layer(middleware::from_fn_with_state(state(), guard::place))
+        .merge(probes)
+        .layer(middleware::map_response(sealed))
+        .with_state(office)
 }

@@ -4,13 +4,15 @@
 //! they say in detail quotes request headers, and so could hold a token. Some of their warnings do too, and are left out.
 
 use std::io;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tracing::Level;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{Layer, fmt};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::{Log, LogFormat};
 
@@ -21,13 +23,43 @@ pub const ACCESS: &str = "vms_edge::access";
 #[must_use = "dropping it ends the log"]
 pub struct LogGuard {
     _worker: WorkerGuard,
+    control: Control,
+}
+
+/// What can be asked of a running log, and changed about it.
+#[derive(Clone)]
+pub struct Control {
     dropped: ErrorCounter,
+    level: Arc<Mutex<Level>>,
+    filter: reload::Handle<Targets, Registry>,
 }
 
 impl LogGuard {
-    /// Counts lines that were dropped because stderr was too slow.
-    pub fn dropped(&self) -> ErrorCounter {
-        self.dropped.clone()
+    /// For whoever looks after the log.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+}
+
+impl Control {
+    /// Lines that were dropped because stderr was too slow.
+    pub fn dropped(&self) -> usize {
+        self.dropped.dropped_lines()
+    }
+
+    /// The level in effect.
+    pub fn level(&self) -> Level {
+        *self.level.lock()
+    }
+
+    /// Lets another level take effect, until the next change; what libraries may say stays as it is.
+    ///
+    /// Each place in the code that logs is told whether it is wanted, so that one that is not costs as little as before.
+    pub fn set_level(&self, level: Level) {
+        let mut in_effect = self.level.lock();
+        if self.filter.reload(filter(level)).is_ok() {
+            *in_effect = level;
+        }
     }
 }
 
@@ -40,7 +72,7 @@ pub fn start(log: &Log) -> Result<LogGuard, TryInitError> {
     let (writer, worker) = writer(io::stderr(), MOST_WAITING);
     let dropped = writer.error_counter();
     let lines = fmt::layer().with_writer(writer).with_ansi(false);
-    let filter = filter(log.level);
+    let (filter, handle) = reload::Layer::new(filter(log.level));
     let layer = match log.format {
         LogFormat::Text => lines.with_filter(filter).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
@@ -48,7 +80,11 @@ pub fn start(log: &Log) -> Result<LogGuard, TryInitError> {
     tracing_subscriber::registry().with(layer).try_init()?;
     Ok(LogGuard {
         _worker: worker,
-        dropped,
+        control: Control {
+            dropped,
+            level: Arc::new(Mutex::new(log.level)),
+            filter: handle,
+        },
     })
 }
 

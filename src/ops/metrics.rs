@@ -5,6 +5,7 @@
 
 mod cache;
 mod clients;
+pub mod counts;
 mod label;
 mod process;
 mod queue;
@@ -62,6 +63,14 @@ impl<L: Label> CounterPer<L> {
 
     fn add(&self, value: L, count: u64) {
         self.counters[value.place()].inc_by(count);
+    }
+
+    fn get(&self, value: L) -> u64 {
+        self.counters[value.place()].get()
+    }
+
+    fn all(&self) -> impl Iterator<Item = (L, u64)> {
+        L::ALL.iter().map(|&value| (value, self.get(value)))
     }
 }
 

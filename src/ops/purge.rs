@@ -3,11 +3,9 @@
 //!
 //! A token is never shown again, and neither is anything of a body that was refused: it may hold one.
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
+use super::body::{Fields, NotUnderstood, shown};
 use crate::cache::marks::Strength;
 use crate::config::{Batch, EndpointId};
 use crate::request::MAX_TOKEN_BYTES;
@@ -44,40 +42,14 @@ impl Holder {
     }
 }
 
-/// Why a body is no purge. Shows nothing of it but the names of fields.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {reason}; allowed: {allowed}")]
-pub struct NotAPurge {
-    field: String,
-    reason: String,
-    allowed: String,
-}
-
-impl NotAPurge {
-    fn new(
-        field: impl Into<String>,
-        reason: impl Into<String>,
-        allowed: impl Into<String>,
-    ) -> Self {
-        Self {
-            field: field.into(),
-            reason: reason.into(),
-            allowed: allowed.into(),
-        }
-    }
-}
-
 impl Purge {
     /// Reads a body; `batches` are the endpoints that there are.
     ///
     /// # Errors
     ///
     /// What is wrong with the first field that is.
-    pub fn read(body: &[u8], batches: &[Batch]) -> Result<Self, NotAPurge> {
-        let Ok(Fields(fields)) = serde_json::from_slice(body) else {
-            let example = r#"an object such as {"items":[180]}"#;
-            return Err(NotAPurge::new("the body", "is not a JSON object", example));
-        };
+    pub fn read(body: &[u8], batches: &[Batch]) -> Result<Self, NotUnderstood> {
+        let Fields(fields) = Fields::read(body, r#"{"items":[180]}"#)?;
         let mut purge = Self {
             strength: Strength::Hard,
             items: Vec::new(),
@@ -85,14 +57,7 @@ impl Purge {
             user: None,
             everything: false,
         };
-        for (place, (name, value)) in fields.iter().enumerate() {
-            if fields[..place].iter().any(|(other, _)| other == name) {
-                return Err(NotAPurge::new(
-                    shown(name),
-                    "is given twice",
-                    "each field once",
-                ));
-            }
+        for (name, value) in &fields {
             match name.as_str() {
                 "items" => purge.items = items(value)?,
                 "batch" => purge.endpoints = vec![endpoint(value, batches)?],
@@ -100,7 +65,7 @@ impl Purge {
                 "everything" => purge.everything = flag(value)?,
                 "mode" => purge.strength = strength(value)?,
                 _ => {
-                    return Err(NotAPurge::new(
+                    return Err(NotUnderstood::new(
                         shown(name),
                         "is no field of a purge",
                         FIELDS,
@@ -111,12 +76,16 @@ impl Purge {
         if purge.items.is_empty() {
             if fields.iter().any(|(name, _)| name == "batch") {
                 let reason = "says whose ids the items are, and there are none";
-                return Err(NotAPurge::new("batch", reason, "only together with items"));
+                return Err(NotUnderstood::new(
+                    "batch",
+                    reason,
+                    "only together with items",
+                ));
             }
             purge.endpoints.clear();
             if purge.user.is_none() && !purge.everything {
                 let reason = "says nothing that could be purged";
-                return Err(NotAPurge::new(
+                return Err(NotUnderstood::new(
                     "the body",
                     reason,
                     "at least one of items, user, everything",
@@ -127,47 +96,9 @@ impl Purge {
     }
 }
 
-/// The members of an object as they come, so that none hides another.
-struct Fields(Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-
-        impl<'de> Visitor<'de> for Members {
-            type Value = Fields;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
-                }
-                Ok(Fields(fields))
-            }
-        }
-
-        deserializer.deserialize_map(Members)
-    }
-}
-
-/// The name of a field that may be anything, even a token.
-fn shown(name: &str) -> String {
-    let is_word = name
-        .bytes()
-        .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    match is_word && (1..=16).contains(&name.len()) {
-        true => name.to_owned(),
-        false => "a field".to_owned(),
-    }
-}
-
-fn items(value: &Value) -> Result<Vec<u64>, NotAPurge> {
+fn items(value: &Value) -> Result<Vec<u64>, NotUnderstood> {
     const ALLOWED: &str = "a list of 1 to 1000 ids, positive integers below 2^63";
-    let wrong = |field: &str, reason: &str| Err(NotAPurge::new(field, reason, ALLOWED));
+    let wrong = |field: &str, reason: &str| Err(NotUnderstood::new(field, reason, ALLOWED));
     let Value::Array(list) = value else {
         return wrong("items", "is not a list");
     };
@@ -189,21 +120,21 @@ fn items(value: &Value) -> Result<Vec<u64>, NotAPurge> {
     Ok(items)
 }
 
-fn endpoint(value: &Value, batches: &[Batch]) -> Result<EndpointId, NotAPurge> {
+fn endpoint(value: &Value, batches: &[Batch]) -> Result<EndpointId, NotUnderstood> {
     let path = value.as_str();
     let known = batches
         .iter()
         .find(|batch| Some(batch.path.as_str()) == path);
     known.map(|batch| batch.endpoint).ok_or_else(|| {
         let paths: Vec<&str> = batches.iter().map(|batch| batch.path.as_str()).collect();
-        NotAPurge::new("batch", "is the path of no [[batch]]", paths.join(", "))
+        NotUnderstood::new("batch", "is the path of no [[batch]]", paths.join(", "))
     })
 }
 
-fn holder(value: &Value) -> Result<Holder, NotAPurge> {
+fn holder(value: &Value) -> Result<Holder, NotUnderstood> {
     const ALLOWED: &str =
         "the user's token alone, without Bearer: 1 to 8192 characters of visible ASCII, no comma";
-    let wrong = |reason: &str| Err(NotAPurge::new("user", reason, ALLOWED));
+    let wrong = |reason: &str| Err(NotUnderstood::new("user", reason, ALLOWED));
     let Value::String(token) = value else {
         return wrong("is not a string");
     };
@@ -219,16 +150,16 @@ fn holder(value: &Value) -> Result<Holder, NotAPurge> {
     Ok(Holder(token.clone()))
 }
 
-fn flag(value: &Value) -> Result<bool, NotAPurge> {
-    let not_one = || NotAPurge::new("everything", "is not a boolean", "true, false");
+fn flag(value: &Value) -> Result<bool, NotUnderstood> {
+    let not_one = || NotUnderstood::new("everything", "is not a boolean", "true, false");
     value.as_bool().ok_or_else(not_one)
 }
 
-fn strength(value: &Value) -> Result<Strength, NotAPurge> {
+fn strength(value: &Value) -> Result<Strength, NotUnderstood> {
     let known = Strength::ALL
         .into_iter()
         .find(|strength| Some(strength.name()) == value.as_str());
-    known.ok_or_else(|| NotAPurge::new("mode", "is none of the choices", "hard, soft"))
+    known.ok_or_else(|| NotUnderstood::new("mode", "is none of the choices", "hard, soft"))
 }
 
 #[cfg(test)]

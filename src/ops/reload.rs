@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
+use super::moment::Moment;
 use crate::config::Change;
 
 /// How many of the last reloads are remembered.
@@ -12,8 +13,8 @@ pub const MAX_REMEMBERED: usize = 20;
 /// A reload of the configuration.
 #[derive(Clone, Debug, Serialize)]
 pub struct Reload {
-    /// When it was done, in seconds since 1970.
-    #[serde(serialize_with = "seconds")]
+    /// When it was done.
+    #[serde(rename = "when", serialize_with = "moment")]
     pub at: SystemTime,
     /// Who asked for it.
     pub by: Asker,
@@ -60,7 +61,6 @@ pub enum Outcome {
     },
 }
 
-fn seconds<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH);
-    serializer.serialize_u64(since.map_or(0, |since| since.as_secs()))
+fn moment<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    Moment::on_the_wall(*at).serialize(serializer)
 }

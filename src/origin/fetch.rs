@@ -6,7 +6,7 @@
 //! Pingora applies no timeout of a peer to such sessions, so the deadline stands around the whole.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -220,7 +220,7 @@ impl Fetcher {
         tried: &Tried,
     ) -> Result<Answer, Failed> {
         let mut peer = self.servers.peer(&turn, tried, None);
-        let started = self.clock.now();
+        let (started, began) = (self.clock.now(), Instant::now());
         let connected = self.connections.get_http_session(&peer).await;
         let (mut session, reused) = connected.map_err(|error| {
             turn.unreached(&Unquoted(&error));
@@ -248,6 +248,7 @@ impl Fetcher {
         judge(&mut turn, status, &read);
         match read {
             Ok(body) => {
+                turn.took(began.elapsed());
                 peer.group_key = self.servers.pool();
                 let header = self.release(session, &peer).await;
                 Ok(Answer {

@@ -1,20 +1,22 @@
 //! One server of the VMS: where it is, whether its breaker lets anybody ask it, whether it is healthy.
 //!
 //! What is known of a server belongs to its address and is shared by all who hold the server, so it outlives every
-//! resolving of names that finds the same address again. Each change is one line in the log. The two locks are held for
-//! a few instructions each, never both and never across an await.
+//! resolving of names that finds the same address again. Each change is one line in the log. The locks are held for a few
+//! instructions each, never two at once and never across an await.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::breaker::{Breaker, Leave, Position, Traffic, Verdict};
 use super::health::Health;
+use super::latency::{Latencies, Quantiles};
 use super::resolve::Resolved;
-use crate::cache::clock::Clock;
+use crate::cache::clock::{Clock, Time};
 use crate::config;
 
 /// How an address stands, in one word.
@@ -69,6 +71,35 @@ struct Condition {
     health: Mutex<Health>,
     /// What `health` has come to, for whoever only wants to know that.
     is_healthy: AtomicBool,
+    /// Of the latest fetches.
+    latencies: Mutex<Latencies>,
+    last_error: Mutex<Option<Trouble>>,
+}
+
+/// What last went wrong with a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// When.
+    pub at: Time,
+    /// In the words of the log, which quote nothing that came over the wire.
+    pub why: String,
+}
+
+/// How one server stands, for operators.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// In one word.
+    pub state: ServerState,
+    /// Whether its checks pass, or it has none.
+    pub is_healthy: bool,
+    /// What its breaker lets through.
+    pub breaker: Position,
+    /// How long its recent fetches took.
+    pub latency: Option<Quantiles>,
+    /// What last went wrong, if anything ever did.
+    pub last_error: Option<Trouble>,
 }
 
 impl Server {
@@ -81,6 +112,8 @@ impl Server {
                 breaker: Mutex::new(Breaker::new(upstream.breaker)),
                 health: Mutex::new(Health::new(&upstream.health)),
                 is_healthy: AtomicBool::new(true),
+                latencies: Mutex::default(),
+                last_error: Mutex::default(),
             }),
         }
     }
@@ -120,6 +153,23 @@ impl Server {
         self.condition.breaker.lock().position(now).into()
     }
 
+    pub(super) fn report(&self) -> Report {
+        let now = self.condition.clock.now();
+        Report {
+            address: self.at.address,
+            state: self.state(),
+            is_healthy: self.is_healthy(),
+            breaker: self.condition.breaker.lock().position(now),
+            latency: self.condition.latencies.lock().recent(now),
+            last_error: self.condition.last_error.lock().clone(),
+        }
+    }
+
+    /// Adds the latencies of fetches that ended since a point in time.
+    pub(super) fn latencies_since(&self, since: Time, into: &mut Vec<Duration>) {
+        into.extend(self.condition.latencies.lock().since(since));
+    }
+
     /// A turn at this server, if its breaker gives leave.
     pub(super) fn admit(&self, traffic: Traffic) -> Option<Turn> {
         let now = self.condition.clock.now();
@@ -146,7 +196,18 @@ impl Server {
 
     fn settle(&self, leave: Leave, verdict: Verdict, why: &dyn Display) {
         let now = self.condition.clock.now();
+        if matches!(verdict, Verdict::Failure | Verdict::Unreached) {
+            self.remember(why);
+        }
         self.change(why, |breaker| breaker.settle(leave, verdict, now));
+    }
+
+    fn remember(&self, why: &dyn Display) {
+        let trouble = Trouble {
+            at: self.condition.clock.now(),
+            why: why.to_string(),
+        };
+        *self.condition.last_error.lock() = Some(trouble);
     }
 
     /// Does something to the breaker, and tells the log if that moved it.
@@ -169,6 +230,9 @@ impl Server {
 
     /// Takes note of a health check.
     pub(super) fn checked<E: Display>(&self, result: Result<(), E>) {
+        if let Err(why) = &result {
+            self.remember(why);
+        }
         let mut health = self.condition.health.lock();
         if !health.note(result.is_ok()) {
             return;
@@ -214,6 +278,13 @@ impl Turn {
         self.settle(Verdict::Success, &"its probes were answered");
     }
 
+    /// It answered a fetch completely, in this time.
+    pub fn took(&self, time: Duration) {
+        let condition = &self.server.condition;
+        let now = condition.clock.now();
+        condition.latencies.lock().note(now, time);
+    }
+
     /// It does not.
     pub fn failed(&mut self, why: &dyn Display) {
         self.settle(Verdict::Failure, why);
@@ -245,8 +316,6 @@ impl Drop for Turn {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// The log of what is done, without its times.

@@ -16,10 +16,11 @@ use pingora_core::connectors::ConnectorOptions;
 use pingora_core::upstreams::peer::HttpPeer;
 
 use super::breaker::Traffic;
+use super::latency::Quantiles;
 use super::resolve::{Names, Resolve, Resolved, Unresolvable};
-use super::server::{Server, ServerState, Turn};
+use super::server::{Report, Server, ServerState, Turn};
 use super::trust::{self, Authorities};
-use crate::cache::clock::Clock;
+use crate::cache::clock::{Clock, Time};
 use crate::config;
 
 /// How long an unused connection is kept for the next request, unless the VMS closes it first.
@@ -144,6 +145,20 @@ impl Servers {
             states[server.state() as usize] += 1;
         }
         states
+    }
+
+    /// How each address stands, for operators.
+    pub fn report(&self) -> Vec<Report> {
+        self.servers.load().iter().map(Server::report).collect()
+    }
+
+    /// How long the fetches took that ended since a point in time, as far as they are remembered; `None` if there are none.
+    pub fn latency_since(&self, since: Time) -> Option<Quantiles> {
+        let mut times = Vec::new();
+        for server in self.servers.load().iter() {
+            server.latencies_since(since, &mut times);
+        }
+        Quantiles::of(times)
     }
 
     /// All of them, as they resolve now.

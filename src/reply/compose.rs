@@ -77,7 +77,7 @@ mod tests {
     use crate::cache::freshness::{Jitter, Windows};
     use crate::cache::header::StoredHeader;
     use crate::cache::marks::Fence;
-    use crate::cache::shelf::Fill;
+    use crate::cache::shelf::{FetchKind, Fill};
     use crate::cache::{Need, sort_out};
     use crate::config;
     use crate::origin::answer::split;
@@ -99,6 +99,7 @@ mod tests {
         Fill {
             fetched: Clock::manual().0.now(),
             jitter: Jitter::default(),
+            by: FetchKind::Whole,
             header: Arc::new(StoredHeader::of(&ResponseHeader::build(200, None).unwrap())),
             header_bytes: 0,
             items: split(body.as_bytes(), "id").unwrap(),

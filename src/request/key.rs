@@ -106,7 +106,7 @@ impl KeyMaker {
 }
 
 /// The headers that a key covers, beside the token.
-pub(super) fn covered<'a>(endpoint: &Endpoint<'a>) -> impl Iterator<Item = &'a HeaderName> {
+pub fn covered<'a>(endpoint: &Endpoint<'a>) -> impl Iterator<Item = &'a HeaderName> {
     let forwarded: &[HeaderName] = if endpoint.peer_is_trusted {
         &FORWARDED
     } else {

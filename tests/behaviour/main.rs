@@ -5,6 +5,7 @@
     reason = "a test that cannot go on fails, and says where"
 )]
 
+mod admin;
 mod ageing;
 mod answers;
 mod breaker;

@@ -18,7 +18,7 @@ const TOKEN: &str = "a-token-of-the-operators";
 /// Sends a request to the admin listener, with `authorization` if it is not empty.
 async fn operate(edge: &TestEdge, method: Method, path: &str, authorization: &str) -> Answer {
     let mut request = Request::builder().method(method).uri(path);
-    request = request.header("host", "edge");
+    request = request.header("host", "localhost");
     if !authorization.is_empty() {
         request = request.header("authorization", authorization);
     }
@@ -49,7 +49,9 @@ async fn health_readiness_and_metrics_are_open() {
 async fn any_other_path_is_401_without_the_token_and_404_with_it() {
     let world = guarded().await;
     for path in [
-        "/",
+        "/index.html",
+        "/page/",
+        "/page/../status",
         "/metrics/",
         "/metrics/x",
         "//healthz",
@@ -89,7 +91,9 @@ async fn without_a_token_file_no_token_opens_anything() {
         for (method, path) in [
             (Method::POST, "/purge"),
             (Method::GET, "/purge"),
-            (Method::GET, "/"),
+            (Method::GET, "/status"),
+            (Method::GET, "/history"),
+            (Method::POST, "/explain"),
         ] {
             let refused = operate(&world.edge, method, path, authorization).await;
             assert!(refused.status(403).text().contains("admin.token_file"));

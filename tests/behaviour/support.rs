@@ -2,6 +2,7 @@
 
 pub(crate) mod authority;
 pub(crate) mod binary;
+pub(crate) mod browser;
 pub(crate) mod certificate;
 pub(crate) mod client;
 pub(crate) mod deaf;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::super::address::{LISTEN, NETWORK, overlap};
+use super::super::address::{LISTEN, NAME, NETWORK, overlap};
 use super::super::material::{Token, read_token};
 use super::super::section::{Kind, Section};
 use super::super::{Admin, Server};
@@ -116,6 +116,7 @@ pub(super) fn taken(server: &Server) -> Vec<Taken> {
 pub(super) fn admin(mut section: Section<'_>, taken: &[Taken]) -> Option<Admin> {
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090));
     let listen = section.text("listen", local, &LISTEN);
+    let hosts = section.list("hosts", Vec::new(), &NAME);
     let token_file = section.optional_text("token_file", &TOKEN_FILE);
     if let Some(listen) = listen
         && let Some(other) = Taken::find(taken, listen)
@@ -133,6 +134,7 @@ pub(super) fn admin(mut section: Section<'_>, taken: &[Taken]) -> Option<Admin> 
     let (token_file, token) = token_file?.unzip();
     Some(Admin {
         listen: listen?,
+        hosts: hosts?,
         token_file,
         token,
     })

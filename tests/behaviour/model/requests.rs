@@ -97,7 +97,7 @@ pub(super) fn write(token: &str, who: Who, write: &Write, serial: u64) -> Writin
 /// An operator's purge.
 pub(super) fn purge(body: &str) -> String {
     format!(
-        "POST /purge HTTP/1.1\r\nHost: edge\r\nAuthorization: Bearer {OPERATOR}\r\nContent-Type: application/json\r\n\
+        "POST /purge HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OPERATOR}\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     )

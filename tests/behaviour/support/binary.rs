@@ -13,7 +13,7 @@ pub(crate) struct Binary {
     pub(crate) address: SocketAddr,
     /// Where operators connect.
     pub(crate) admin: SocketAddr,
-    _config: tempfile::NamedTempFile,
+    config: tempfile::NamedTempFile,
 }
 
 impl Binary {
@@ -50,7 +50,7 @@ impl Binary {
             stderr: Some(stderr),
             address,
             admin,
-            _config: config,
+            config,
         };
         binary.listens(admin).then_some(binary)
     }
@@ -65,6 +65,13 @@ impl Binary {
             std::thread::yield_now();
         }
         true
+    }
+
+    /// Puts something else in the place of a part of its configuration, which takes effect when it is reloaded.
+    pub(crate) fn reconfigure(&self, part: &str, by: &str) {
+        let text = std::fs::read_to_string(self.config.path()).unwrap();
+        assert!(text.contains(part), "{text}");
+        std::fs::write(self.config.path(), text.replace(part, by)).unwrap();
     }
 
     /// Ends it as a service manager would, and returns all that it wrote to stderr.
