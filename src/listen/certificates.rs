@@ -61,6 +61,15 @@ struct Table {
     refused: Option<String>,
 }
 
+impl Table {
+    fn new(serving: ServerTls) -> Self {
+        Self {
+            serving,
+            refused: None,
+        }
+    }
+}
+
 /// One listener's certificates, for its handshakes.
 #[derive(Clone)]
 pub struct TlsListener(Arc<Shown>);
@@ -87,10 +96,7 @@ impl Certificates {
             Ok(Arc::new(Shown { address, config }))
         };
         let listeners = server.tls_listeners().into_iter().map(shown);
-        let tables = server.tls.iter().cloned().map(|serving| Table {
-            serving,
-            refused: None,
-        });
+        let tables = server.tls.iter().cloned().map(Table::new);
         server.tls.iter().enumerate().for_each(warn_of_time);
         Ok(Self {
             listeners: listeners.collect::<Result<_, _>>()?,
@@ -110,72 +116,39 @@ impl Certificates {
     /// it showed, and one that is new is not there.
     pub fn apply(&self, server: &Server) {
         let mut tables = self.tables.lock();
-        let changed = server.tls.iter().enumerate();
-        let changed = changed.filter(|(place, tls)| {
-            tables
-                .get(*place)
-                .is_none_or(|table| table.serving.identity != tls.identity)
-        });
-        let changed: Vec<usize> = changed.map(|(place, _)| place).collect();
-        let wanted: Vec<ServerTls> = server.tls.clone();
+        let (before, after) = (serving(&tables), &server.tls);
+        let is_new = |(place, tls): &(usize, &ServerTls)| {
+            let before = before.get(*place);
+            before.is_none_or(|before| before.identity != tls.identity)
+        };
         for shown in &self.listeners {
-            let old: Vec<&ServerTls> = tables
-                .iter()
-                .map(|table| &table.serving)
-                .filter(|tls| tls.listen == shown.address)
-                .collect();
-            let new = of(shown.address, &wanted);
+            let (old, new) = (of(shown.address, &before), of(shown.address, after));
             if !new.is_empty() && old != new {
                 self.exchange(shown, &old, &new);
             }
         }
-        for place in changed {
-            self.took_over(place, &wanted[place]);
+        for (place, tls) in after.iter().enumerate().filter(is_new) {
+            self.took_over(place, tls);
         }
-        *tables = wanted
-            .into_iter()
-            .map(|serving| Table {
-                serving,
-                refused: None,
-            })
-            .collect();
+        let tables_now = after.iter().cloned().map(Table::new);
+        *tables = tables_now.collect();
     }
 
     /// Looks whether the files hold something else than what is shown, and shows it if it is of use.
     pub fn look(&self) {
+        // Files may be slow; nobody waits for the lock meanwhile.
+        let looked_at = serving(&self.tables.lock());
+        let found: Vec<_> = looked_at.iter().map(read_again).collect();
         let mut tables = self.tables.lock();
-        for place in 0..tables.len() {
-            let found = read_again(&tables[place].serving);
-            let table = &mut tables[place];
+        if serving(&tables) != looked_at {
+            // A reload has read them meanwhile.
+            return;
+        }
+        for (place, found) in found.into_iter().enumerate() {
             match found {
-                Ok(found) if found == table.serving => table.refused = None,
-                Ok(found) => {
-                    let address = found.listen;
-                    let before: Vec<ServerTls> =
-                        tables.iter().map(|table| table.serving.clone()).collect();
-                    tables[place] = Table {
-                        serving: found,
-                        refused: None,
-                    };
-                    let after: Vec<ServerTls> =
-                        tables.iter().map(|table| table.serving.clone()).collect();
-                    if let Some(shown) = self.listeners.iter().find(|s| s.address == address) {
-                        self.exchange(shown, &of(address, &before), &of(address, &after));
-                    }
-                    self.took_over(place, &tables[place].serving);
-                }
-                Err(reason) => {
-                    if table.refused.as_ref() != Some(&reason) {
-                        tracing::warn!(
-                            certificate = place,
-                            reason,
-                            "the new certificate is refused, the old one serves on"
-                        );
-                        let refused = CertificateReload::Refused;
-                        self.metrics.clients().certificate_reload(refused);
-                    }
-                    table.refused = Some(reason);
-                }
+                Ok(found) if found == looked_at[place] => tables[place].refused = None,
+                Ok(found) => self.take_over(&mut tables, place, found),
+                Err(reason) => self.refuse(&mut tables[place], place, reason),
             }
         }
     }
@@ -187,6 +160,32 @@ impl Certificates {
             .iter()
             .map(|table| table.serving.identity.days_left(now));
         days.collect()
+    }
+
+    fn take_over(&self, tables: &mut [Table], place: usize, found: ServerTls) {
+        let address = found.listen;
+        let before = serving(tables);
+        tables[place] = Table::new(found);
+        let after = serving(tables);
+        let mut listeners = self.listeners.iter();
+        if let Some(shown) = listeners.find(|shown| shown.address == address) {
+            self.exchange(shown, &of(address, &before), &of(address, &after));
+        }
+        self.took_over(place, &after[place]);
+    }
+
+    fn refuse(&self, table: &mut Table, place: usize, reason: String) {
+        if table.refused.as_ref() == Some(&reason) {
+            return;
+        }
+        tracing::warn!(
+            certificate = place,
+            reason,
+            "the new certificate is refused, the old one serves on"
+        );
+        let refused = CertificateReload::Refused;
+        self.metrics.clients().certificate_reload(refused);
+        table.refused = Some(reason);
     }
 
     fn exchange(&self, shown: &Shown, old: &[&ServerTls], new: &[&ServerTls]) {
@@ -223,6 +222,12 @@ pub async fn keep_watched(certificates: Arc<Certificates>) {
             tracing::error!("looking at the certificates failed");
         }
     }
+}
+
+/// What is shown of all tables.
+fn serving(tables: &[Table]) -> Vec<ServerTls> {
+    let serving = tables.iter().map(|table| table.serving.clone());
+    serving.collect()
 }
 
 /// The tables of one address.
