@@ -1,5 +1,6 @@
 //! A load that tolerates no failure.
 
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -146,7 +147,8 @@ async fn ask_by_http2(
                 Ok(answer) => answer,
                 // It was not sent, so nobody has begun it.
                 Err(unsent) if unsent.message().is_some() => break,
-                Err(error) => panic!("{target}: {}", error.error()),
+                Err(crossed) if was_never_begun(crossed.error()) => break,
+                Err(error) => panic!("{target}: {:?}", error.error()),
             };
             assert_eq!(answer.status(), 200, "{target}");
             let body = answer.into_body().collect().await;
@@ -156,6 +158,18 @@ async fn ask_by_http2(
         drop(sender);
         driver.abort();
     }
+}
+
+/// Whether the edge has said that it will not begin a request that crossed its GOAWAY on the way, so that clients say it
+/// again elsewhere (RFC 9113, 6.8).
+fn was_never_begun(error: &hyper::Error) -> bool {
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        let says_so = cause.is_go_away() && cause.is_remote();
+        says_so && cause.reason() == Some(h2::Reason::NO_ERROR)
+    })
 }
 
 async fn connect(
