@@ -15,6 +15,9 @@ fn installed() -> Option<Machine> {
 fn serving() -> Option<Machine> {
     let machine = installed()?;
     machine.does("systemctl start vms-edge");
+    // The service is ready a moment before systemd has its sockets: that for clients and that for operators.
+    machine
+        .does("until [ \"$(systemctl show -P NFileDescriptorStore vms-edge)\" = 2 ]; do :; done");
     Some(machine)
 }
 
