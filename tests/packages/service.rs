@@ -105,7 +105,7 @@ fn a_reload_takes_a_good_configuration_and_fails_with_a_bad_one_while_it_serves_
     let (_, reloaded) = machine.tries("systemctl reload vms-edge");
     assert!(!reloaded, "a bad configuration is no success");
     let log = machine.does("cat /machine/log");
-    assert!(log.contains("log.colour: unknown key"), "{log}");
+    assert!(log.contains("colour: unknown key"), "{log}");
     assert_eq!(machine.property("ActiveState"), "active");
     assert_eq!(machine.property("MainPID"), process);
     assert_eq!(machine.metric("vms_edge_config_last_reload_success"), "0");
