@@ -15,6 +15,7 @@ const whole = new Intl.NumberFormat("en");
 const short = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
+const several = (count, what) => `${whole.format(count)} ${what}${count === 1 ? "" : "s"}`;
 const percent = (ratio) => (ratio == null ? NOTHING : `${(ratio * 100).toFixed(ratio > 0.9995 || ratio === 0 ? 0 : 1)} %`);
 const rate = (number) => (number == null ? NOTHING : number >= 100 ? whole.format(Math.round(number)) : short.format(number));
 const milliseconds = (ms) =>
@@ -76,7 +77,8 @@ const CHARTS = [
     name: "Answered from memory",
     format: percent,
     axis: (value) => `${Math.round(value * 100)} %`,
-    range: () => [0, 1],
+    // A little more than all, so that a line at the top is whole.
+    range: () => [0, 1.02],
     series: [["requests", "hit_ratio_requests"], ["items", "hit_ratio_items"]],
   },
   {
@@ -242,7 +244,7 @@ function showCache(cache) {
   const [number, unit] = bytes(cache.bytes);
   say("cache", number, `${unit} of ${bytes(cache.max_bytes).join(" ")}`);
   byId("cache-meter").value = cache.bytes / cache.max_bytes;
-  say("cache-more", `${whole.format(cache.items)} items of ${whole.format(cache.users)} requesters`);
+  say("cache-more", `${several(cache.items, "item")} of ${several(cache.users, "requester")}`);
 }
 
 function showServers(servers) {
