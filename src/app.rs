@@ -3,6 +3,8 @@
 //! [`Edge::bind`] does all that can fail before a single request is accepted; [`Edge::start`] then serves until
 //! [`Running::stop`]. What follows from the configuration alone is a [`Site`], which [`Running::reload`] replaces.
 
+mod admin;
+mod followers;
 mod lasting;
 mod reload;
 pub mod sockets;
@@ -12,29 +14,28 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
+use self::followers::Followers;
 use self::lasting::{Lasting, Upkeep};
-use self::reload::{Follower, Reloader};
+use self::reload::Reloader;
 use self::sockets::{Bound, Inherited};
 use crate::cache::clock::Clock;
 use crate::config::Config;
 use crate::edge::EdgeProxy;
 use crate::edge::site::Site;
-use crate::listen::certificates::{self, Certificates, NoTls};
-use crate::listen::{self, Drain, Listener, Rules, Workers};
-use crate::ops::admin::{self, Admin, Office};
+use crate::listen::certificates::{Certificates, NoTls};
+use crate::listen::{self, Drain, Listener, Workers};
 use crate::ops::log::Control;
 use crate::ops::metrics::UpgradeResult;
 use crate::ops::reload::{Asker, Reload};
-use crate::ops::spans::{Export, Span};
+use crate::ops::spans::Span;
 use crate::origin::resolve::Unresolvable;
 use crate::origin::trust::{self, Untrusted};
 
@@ -110,16 +111,15 @@ pub struct Edge {
 pub struct Running {
     listeners: Vec<Bound>,
     tls_listeners: Vec<Bound>,
-    certificates: Arc<Certificates>,
     admin: Bound,
     /// Whether the admin listener accepts no more.
     admin_closed: watch::Sender<bool>,
     lasting: Arc<Lasting>,
     site: Arc<ArcSwap<Site>>,
+    followers: Followers,
     reloader: Arc<Reloader>,
     ready: Arc<AtomicBool>,
     workers: Workers,
-    export: Arc<Export>,
     background: Runtime,
 }
 
@@ -175,100 +175,56 @@ impl Edge {
     /// When the machine has no threads, descriptors or randomness to give.
     pub fn start(self) -> Result<Running, StartError> {
         let (lasting, config) = (self.lasting, Arc::clone(&self.site.config));
+        let runtime = self.background.handle();
         let ready = Arc::new(AtomicBool::new(true));
         lasting.metrics.watch_readiness(Arc::clone(&ready));
         lasting.make_room(&self.site);
-        let upkeep = Upkeep::of(&self.site, self.background.handle());
-        let export = Export::start(
-            self.background.handle(),
-            self.spans,
-            &config.tracing,
-            Arc::clone(&lasting.metrics),
-        );
-        let export = Arc::new(export);
+        let upkeep = Upkeep::of(&self.site, runtime);
+        let followers = Followers::start(&config, &lasting, self.spans, self.log, runtime)?;
         let site = Arc::new(ArcSwap::from_pointee(self.site));
-        let rules = Arc::new(Rules::of(&config));
-        let metrics = Arc::clone(&lasting.metrics);
-        let certificates = Arc::new(Certificates::new(&config.server, metrics)?);
-        let (shown, subject_to) = (Arc::clone(&certificates), Arc::clone(&rules));
-        let exporting = Arc::clone(&export);
-        let leveled = self.log.clone();
-        let followers: Vec<Follower> = vec![
-            Box::new(move |config| shown.apply(&config.server)),
-            Box::new(move |config| subject_to.apply(config)),
-            Box::new(move |config| exporting.apply(&config.tracing)),
-            Box::new(move |config| {
-                if let Some(log) = &leveled {
-                    log.set_level(config.log.level);
-                }
-            }),
-        ];
         let reloader = Arc::new(Reloader::new(
             self.file,
             Arc::clone(&lasting),
             Arc::clone(&site),
             upkeep,
-            self.background.handle().clone(),
-            followers,
+            runtime.clone(),
+            followers.clone(),
         ));
 
-        let office = office(&lasting, &site, &reloader, &ready, self.log);
-        let router = admin::router(Arc::clone(&office));
-        self.background.spawn(office.keep_history());
-        let admin = self.admin.try_clone().map_err(StartError::Threads)?;
-        // They count in the metrics, which so must not keep them alive.
-        let expiring = Arc::downgrade(&certificates);
-        let days_left = move || {
-            let certificates = expiring.upgrade();
-            certificates.map_or_else(Vec::new, |shown| shown.days_left(SystemTime::now()))
-        };
-        lasting.metrics.clients().watch_certificates(days_left);
-        if !config.server.tls.is_empty() {
-            let watched = certificates::keep_watched(Arc::clone(&certificates));
-            self.background.spawn(watched);
-        }
-
-        let plain = self.listeners.iter().map(|bound| (bound, None));
-        let tls = self.tls_listeners.iter();
-        let tls = tls.map(|bound| (bound, certificates.listener(bound.configured)));
-        let listeners = plain.chain(tls).map(|(bound, tls)| {
-            let socket = bound.socket.try_clone()?;
-            Ok(Listener { socket, tls })
-        });
-        let listeners: io::Result<Vec<Listener>> = listeners.collect();
+        let listeners = listeners(
+            &self.listeners,
+            &self.tls_listeners,
+            &followers.certificates,
+        );
         let listeners = listeners.map_err(StartError::Threads)?;
         let in_flight = lasting.metrics.in_flight().clone();
-        let proxy = http_proxy(&config, EdgeProxy::new(Arc::clone(&site), in_flight));
-        let metrics = Arc::clone(&lasting.metrics);
-        let workers = Workers::start(config.server.threads, &listeners, rules, proxy, metrics);
+        let workers = Workers::start(
+            config.server.threads,
+            &listeners,
+            Arc::clone(&followers.rules),
+            http_proxy(&config, EdgeProxy::new(Arc::clone(&site), in_flight)),
+            Arc::clone(&lasting.metrics),
+        );
         let workers = workers.map_err(StartError::Threads)?;
         let mut runtimes = workers.runtimes();
         runtimes.push(("background".to_owned(), self.background.metrics()));
         lasting.metrics.watch_runtimes(runtimes);
 
         // Last: whoever asks whether the edge is ready, or for its metrics, is answered when all of it is there.
-        let admin_closed = watch::Sender::new(false);
-        let mut closed = admin_closed.subscribe();
-        self.background.spawn(async move {
-            let listener = TcpListener::from_std(admin.socket);
-            let listener = listener.expect("a bound socket can be registered");
-            let closed = async move { drop(closed.wait_for(|closed| *closed).await) };
-            axum::serve(listener, router)
-                .with_graceful_shutdown(closed)
-                .await
-        });
+        let socket = self.admin.try_clone().map_err(StartError::Threads)?.socket;
+        let office = admin::office(&lasting, &site, &reloader, &ready, followers.log.clone());
+        let admin_closed = admin::open(office, socket, runtime);
         Ok(Running {
             listeners: self.listeners,
             tls_listeners: self.tls_listeners,
-            certificates,
             admin: self.admin,
             admin_closed,
             lasting,
             site,
+            followers,
             reloader,
             ready,
             workers,
-            export,
             background: self.background,
         })
     }
@@ -287,7 +243,7 @@ impl Running {
 
     /// What they are shown there.
     pub fn certificates(&self) -> &Certificates {
-        &self.certificates
+        &self.followers.certificates
     }
 
     /// Where operators connect.
@@ -371,39 +327,25 @@ impl Running {
             );
         }
         self.workers.stop_serving();
-        self.background.block_on(self.export.finish());
+        self.background.block_on(self.followers.export.finish());
         self.background.shutdown_timeout(Duration::ZERO);
     }
 }
 
-/// What the admin listener tells of, and what it can do.
-fn office(
-    lasting: &Arc<Lasting>,
-    site: &Arc<ArcSwap<Site>>,
-    reloader: &Arc<Reloader>,
-    ready: &Arc<AtomicBool>,
-    log: Option<Control>,
-) -> Arc<Office> {
-    let [told, asked, purging, explaining] = [(); 4].map(|()| Arc::clone(site));
-    let (store, marks) = (Arc::clone(&lasting.store), Arc::clone(&lasting.marks));
-    let (reloading, reloaded) = (Arc::clone(reloader), Arc::clone(reloader));
-    Arc::new(Office::new(Admin {
-        metrics: Arc::clone(&lasting.metrics),
-        clock: lasting.clock.clone(),
-        config: Box::new(move || Arc::clone(&told.load().config)),
-        servers: Box::new(move || Arc::clone(&asked.load().servers)),
-        usage: Box::new(move || store.usage()),
-        marks: Box::new(move || marks.recent()),
-        reloads: Box::new(move || reloaded.last()),
-        ready: Arc::clone(ready),
-        log,
-        purge: Box::new(move |purge| purging.load().invalidator.purge(purge)),
-        explain: Box::new(move |supposed| explaining.load().explain(supposed)),
-        reload: Box::new(move || {
-            let reloader = Arc::clone(&reloading);
-            Box::pin(async move { reloader.reload(Asker::Admin).await })
-        }),
-    }))
+/// What the workers listen on.
+fn listeners(
+    plain: &[Bound],
+    tls: &[Bound],
+    certificates: &Certificates,
+) -> io::Result<Vec<Listener>> {
+    let plain = plain.iter().map(|bound| (bound, None));
+    let tls = tls.iter();
+    let tls = tls.map(|bound| (bound, certificates.listener(bound.configured)));
+    let listener = |(bound, tls): (&Bound, _)| {
+        let socket = bound.socket.try_clone()?;
+        Ok(Listener { socket, tls })
+    };
+    plain.chain(tls).map(listener).collect()
 }
 
 /// Pingora's proxying around the edge's phases.

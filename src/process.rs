@@ -56,7 +56,7 @@ pub fn serve(config: Config, file: PathBuf, succeeds: Succeeds) -> Outcome {
     {
         tracing::warn!(%error, "the predecessor is gone already");
     }
-    manager::ready();
+    // Before it hears that the process serves: from then on it may have to do without.
     match running.sockets() {
         Ok(sockets) => manager::keep(&sockets),
         // Clients may have taken all descriptors already.
@@ -64,6 +64,7 @@ pub fn serve(config: Config, file: PathBuf, succeeds: Succeeds) -> Outcome {
             tracing::warn!(%error, "the service manager is not asked to keep the sockets")
         }
     }
+    manager::ready();
     obey(&mut signals, running);
     Ok(())
 }

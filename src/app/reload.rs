@@ -13,14 +13,12 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::followers::Followers;
 use super::lasting::{Lasting, Upkeep};
-use crate::config::{self, Change, Config};
+use crate::config::{self, Change};
 use crate::edge::site::Site;
 use crate::ops::metrics::ReloadResult;
 use crate::ops::reload::{Asker, MAX_REMEMBERED, Outcome, Reload};
-
-/// Takes a part along that has settings of its own; it cannot fail, since the configuration was checked.
-pub(super) type Follower = Box<dyn Fn(&Config) + Send + Sync>;
 
 /// Reloads the configuration from its file.
 pub(super) struct Reloader {
@@ -30,7 +28,7 @@ pub(super) struct Reloader {
     /// Of the site in effect. Held for the whole of a reload, so that there is one at a time.
     upkeep: tokio::sync::Mutex<Upkeep>,
     runtime: Handle,
-    followers: Vec<Follower>,
+    followers: Followers,
     last: Mutex<VecDeque<Reload>>,
 }
 
@@ -42,7 +40,7 @@ impl Reloader {
         site: Arc<ArcSwap<Site>>,
         upkeep: Upkeep,
         runtime: Handle,
-        followers: Vec<Follower>,
+        followers: Followers,
     ) -> Self {
         Self {
             file,
@@ -98,9 +96,7 @@ impl Reloader {
 
     fn put_into_effect(&self, site: Site) -> Upkeep {
         self.lasting.make_room(&site);
-        for follow in &self.followers {
-            follow(&site.config);
-        }
+        self.followers.apply(&site.config);
         let upkeep = Upkeep::of(&site, &self.runtime);
         self.site.store(Arc::new(site));
         upkeep

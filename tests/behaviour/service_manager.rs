@@ -62,11 +62,11 @@ async fn it_is_told_of_the_start_of_reloads_and_of_the_end() {
     let vms = Scripted::answering(EMPTY).await;
     let manager = Manager::new();
     let service = manager.start(&settings(vms.address)).await;
-    assert_eq!(manager.told().await, ["READY=1"]);
     // The sockets for clients and for operators.
     for _ in 0..2 {
         assert_eq!(manager.told().await, ["FDSTORE=1", "FDNAME=listen"]);
     }
+    assert_eq!(manager.told().await, ["READY=1"]);
 
     service.signal("HUP");
     let reloading = manager.told().await;

@@ -39,9 +39,15 @@ impl Machine {
         let mut line = String::new();
         let mut said = BufReader::new(script.stdout.take().unwrap());
         said.read_line(&mut line).unwrap();
+        if line.trim() == "refused" || line.is_empty() {
+            // Inside some containers not even root may mount: that is no tool which could be installed.
+            eprintln!("skipped: the kernel does not allow a machine here");
+            script.wait().unwrap();
+            return None;
+        }
         let process = line
             .strip_prefix("booted ")
-            .unwrap_or_else(|| panic!("the machine does not boot: {line}"));
+            .unwrap_or_else(|| panic!("the machine {line}"));
         let machine = Self {
             process: process.trim().to_owned(),
             script,

@@ -1,6 +1,7 @@
 #!/bin/sh
 # A machine to throw away: the files of this one under an overlay, with processes, network and systemd of its own.
-# Usage: machine.sh DIR   Says "booted PID" and lives until its standard input ends. DIR is its /machine.
+# Usage: machine.sh DIR   Says "booted PID" and lives until its standard input ends. DIR is its /machine. Where the kernel
+# does not allow such a machine, it says "refused" and ends.
 #
 # Nothing that happens in it is left afterwards: writes go to memory, its network has a loopback interface only, and all
 # its processes end with its first one. Needs root.
@@ -9,7 +10,6 @@ set -eu
 if [ "$1" != inside ]; then
     directory=$1
     name=vms-edge-test-$$
-    mkfifo "$directory/booted"
     # A control group of its own, so that its systemd takes its part for the whole.
     hierarchies=
     for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
@@ -26,10 +26,24 @@ if [ "$1" != inside ]; then
         exec unshare --fork --kill-child --pid --mount --net --ipc --uts --cgroup "$0" inside "$directory"
     ) </dev/null &
     machine=$!
-    read -r _ <"$directory/booted"
-    echo "booted $(cat "/proc/$machine/task/$machine/children")"
-    cat >/dev/null
-    kill -KILL "$machine"
+    state=R
+    looks=0
+    while [ ! -e "$directory/booted" ] && [ "$state" != Z ] && [ "$looks" -lt 1200 ]; do
+        sleep 0.05
+        looks=$((looks + 1))
+        # (unshare) has no space in it, so that the third word is the state.
+        read -r _ _ state _ <"/proc/$machine/stat"
+    done
+    if [ "$state" = Z ]; then
+        echo refused
+    elif [ ! -e "$directory/booted" ]; then
+        echo "does not boot within a minute"
+        kill -KILL "$machine"
+    else
+        echo "booted $(cat "/proc/$machine/task/$machine/children")"
+        cat >/dev/null
+        kill -KILL "$machine"
+    fi
     wait "$machine" 2>/dev/null || true
     for hierarchy in $hierarchies; do
         # The last processes may still be on their way out.
