@@ -268,12 +268,9 @@ impl Running {
         self.background.block_on(self.reloader.reload(by))
     }
 
-    /// Counts an attempt to let a successor take over.
-    pub fn handed_over(&self, successfully: bool) {
-        self.lasting.metrics.upgraded(match successfully {
-            true => UpgradeResult::HandedOver,
-            false => UpgradeResult::Failed,
-        });
+    /// Counts what became of an attempt to let a successor take over.
+    pub fn upgraded(&self, result: UpgradeResult) {
+        self.lasting.metrics.upgraded(result);
     }
 
     /// The last reloads, the latest first.
@@ -285,25 +282,32 @@ impl Running {
     ///
     /// Readiness turns first. Returns as soon as the last request is done.
     pub fn stop(self) {
+        self.stop_unless(|| false);
+    }
+
+    /// The same, but once `in_haste` says so nothing is waited for any more.
+    pub fn stop_unless(self, in_haste: impl FnMut() -> bool) {
         self.ready.store(false, Ordering::SeqCst);
-        self.finish(Drain::Quick);
+        self.finish(Drain::Quick, in_haste);
     }
 
     /// The same, for one whose successor accepts from its sockets already: whoever has a connection may ask once more on it.
-    pub fn leave(self) {
+    pub fn leave(self, in_haste: impl FnMut() -> bool) {
         // Whoever asks how the edge is, asks the successor.
         self.admin_closed.send_replace(true);
-        self.finish(Drain::Patient);
+        self.finish(Drain::Patient, in_haste);
     }
 
-    fn finish(self, drain: Drain) {
+    fn finish(self, drain: Drain, mut in_haste: impl FnMut() -> bool) {
         // Whoever connects from now on is refused, or comes to the successor.
         drop((self.listeners, self.tls_listeners, self.admin));
         let grace = self.site.load().config.server.grace;
         let deadline = Instant::now() + grace;
-        let wait = |deadline: Instant, done: &dyn Fn() -> bool| {
-            while !done() && Instant::now() < deadline {
+        let mut is_hasty = false;
+        let mut wait = |deadline: Instant, done: &dyn Fn() -> bool| {
+            while !is_hasty && !done() && Instant::now() < deadline {
                 std::thread::sleep(SHUTDOWN_STEP);
+                is_hasty = in_haste();
             }
         };
         let in_flight = || self.lasting.metrics.in_flight().get();
@@ -320,14 +324,21 @@ impl Running {
         wait(deadline.min(Instant::now() + FAREWELL), &are_gone);
         let left = in_flight();
         if left > 0 {
-            tracing::warn!(
-                left,
-                ?grace,
-                "requests were cut off at the end of the grace"
-            );
+            let why = match is_hasty {
+                true => "somebody was in haste",
+                false => "the grace is over",
+            };
+            tracing::warn!(left, ?grace, why, "requests were cut off");
         }
         self.workers.stop_serving();
-        self.background.block_on(self.followers.export.finish());
+        // What was traced last is told as far as the grace allows, and a moment beyond it.
+        let moment = deadline
+            .saturating_duration_since(Instant::now())
+            .max(FAREWELL);
+        let told = async { tokio::time::timeout(moment, self.followers.export.finish()).await };
+        if self.background.block_on(told).is_err() {
+            tracing::warn!("the last spans were not told");
+        }
         self.background.shutdown_timeout(Duration::ZERO);
     }
 }

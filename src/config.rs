@@ -467,6 +467,13 @@ impl Upstream {
 }
 
 impl Config {
+    /// Everywhere that the edge listens.
+    pub fn listeners(&self) -> Vec<SocketAddr> {
+        let plain = self.server.listen.iter().copied();
+        let all = plain.chain(self.server.tls_listeners());
+        all.chain([self.admin.listen]).collect()
+    }
+
     /// Checks `text` as if it were the file `name`, which only appears in errors. The files it names are read.
     pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
         file::read(text, name)

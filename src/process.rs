@@ -12,7 +12,11 @@ use crate::app::{Edge, Given, Running};
 use crate::cache::clock::Clock;
 use crate::config::Config;
 use crate::ops::log;
+use crate::ops::metrics::UpgradeResult;
 use crate::ops::reload::Asker;
+
+/// The process that all others of a container, or of a machine, end with.
+const FIRST_PROCESS: u32 = 1;
 
 /// What can go wrong once the configuration is right.
 pub type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -34,7 +38,7 @@ pub enum Succeeds {
 pub fn serve(config: Config, file: PathBuf, succeeds: Succeeds) -> Outcome {
     let logs = log::start(&config.log)?;
     let (predecessor, sockets) = match succeeds {
-        Succeeds::Nobody => (None, manager::sockets()),
+        Succeeds::Nobody => (None, manager::sockets(&config.listeners())),
         Succeeds::Predecessor => {
             let (predecessor, sockets) = Predecessor::take_over()?;
             (Some(predecessor), sockets)
@@ -51,10 +55,12 @@ pub fn serve(config: Config, file: PathBuf, succeeds: Succeeds) -> Outcome {
     let running = edge.start()?;
     let (addresses, tls) = (running.addresses(), running.tls_addresses());
     tracing::info!(?addresses, ?tls, admin = %running.admin_address(), "serving");
-    if let Some(predecessor) = predecessor
-        && let Err(error) = predecessor.succeed()
-    {
-        tracing::warn!(%error, "the predecessor is gone already");
+    if let Some(predecessor) = predecessor {
+        // Counted here, since nobody asks the predecessor any more.
+        running.upgraded(UpgradeResult::HandedOver);
+        if let Err(error) = predecessor.succeed() {
+            tracing::warn!(%error, "the predecessor is gone already");
+        }
     }
     // Before it hears that the process serves: from then on it may have to do without.
     match running.sockets() {
@@ -80,14 +86,14 @@ fn obey(signals: &mut Signals, running: Running) {
                 manager::ready();
             }
             Wish::HandOver if hand_over(&running) => {
-                running.leave();
+                running.leave(|| signals.say_stop());
                 return;
             }
             Wish::HandOver => {}
             Wish::Stop => {
                 tracing::info!("shutting down");
                 manager::stopping();
-                running.stop();
+                running.stop_unless(|| signals.say_stop());
                 return;
             }
         }
@@ -96,11 +102,16 @@ fn obey(signals: &mut Signals, running: Running) {
 
 /// Whether a successor accepts now.
 fn hand_over(running: &Running) -> bool {
+    if std::process::id() == FIRST_PROCESS {
+        tracing::error!(
+            "not handed over: all processes of a container end with its first, which this is"
+        );
+        return false;
+    }
     tracing::info!("starting a successor");
     manager::starting_successor();
     let sockets = running.sockets().map_err(handover::NotHandedOver::from);
     let successor = sockets.and_then(|sockets| handover::hand_over(&sockets));
-    running.handed_over(successor.is_ok());
     match successor {
         Ok(process) => {
             manager::succeeded_by(process);
@@ -108,6 +119,7 @@ fn hand_over(running: &Running) -> bool {
             true
         }
         Err(error) => {
+            running.upgraded(UpgradeResult::Failed);
             tracing::error!(%error, "not handed over, going on");
             manager::not_succeeded();
             false

@@ -65,7 +65,7 @@ impl Followers {
         self.rules.apply(config);
         self.export.apply(&config.tracing);
         if let Some(log) = &self.log {
-            log.set_level(config.log.level);
+            log.apply(&config.log);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpSocket;
 
@@ -22,12 +23,33 @@ pub struct Bound {
 /// Listening sockets that are there already, from a predecessor or from whoever started the process. What the
 /// configuration does not ask for is closed.
 #[derive(Debug, Default)]
-pub struct Inherited(Vec<Bound>);
+pub struct Inherited {
+    sockets: Vec<Bound>,
+    /// How long an address may yet be in use that is to be bound.
+    patience: Duration,
+}
+
+/// Longest wait for whoever passed a socket to let go of it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often an address is tried that is still in use.
+const RETRY: Duration = Duration::from_millis(20);
 
 impl Inherited {
     /// These.
     pub fn new(sockets: Vec<Bound>) -> Self {
-        Self(sockets)
+        Self {
+            sockets,
+            patience: Duration::ZERO,
+        }
+    }
+
+    /// These; whoever passed them is about to let go of others, whose addresses may cover some that are to be bound.
+    pub fn soon_alone(sockets: Vec<Bound>) -> Self {
+        Self {
+            sockets,
+            patience: PATIENCE,
+        }
     }
 
     /// The socket for a configured address: inherited, or else bound.
@@ -42,15 +64,16 @@ impl Inherited {
         key: &'static str,
         configured: SocketAddr,
     ) -> Result<Bound, StartError> {
-        let found = self.0.iter().position(|it| it.configured == configured);
+        let mut sockets = self.sockets.iter();
+        let found = sockets.position(|it| it.configured == configured);
         let socket = match found {
             Some(place) => {
                 // In their order: several may be for port 0 of the same address.
-                let socket = self.0.remove(place).socket;
+                let socket = self.sockets.remove(place).socket;
                 // Whoever bound it may have meant to wait for each connection.
                 socket.set_nonblocking(true).map(|()| socket)
             }
-            None => bind(configured),
+            None => self.bind(configured),
         };
         let socket = socket.map_err(|source| StartError::Listen {
             key,
@@ -58,6 +81,22 @@ impl Inherited {
             source,
         })?;
         Ok(Bound { configured, socket })
+    }
+}
+
+impl Inherited {
+    fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match bind(address) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(RETRY);
+                }
+                bound => return bound,
+            }
+        }
     }
 }
 

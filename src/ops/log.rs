@@ -5,12 +5,16 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use tracing::Level;
+use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::{self, Format, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
@@ -32,6 +36,44 @@ pub struct Control {
     dropped: ErrorCounter,
     level: Arc<Mutex<Level>>,
     filter: reload::Handle<Targets, Registry>,
+    form: Form,
+}
+
+/// How lines are written; clones are handles to the same choice.
+#[derive(Clone)]
+struct Form {
+    is_json: Arc<AtomicBool>,
+    text: Format,
+    json: Format<format::Json>,
+}
+
+impl Form {
+    fn new(form: LogFormat) -> Self {
+        let json = Format::default().json().flatten_event(true);
+        Self {
+            is_json: Arc::new(AtomicBool::new(form == LogFormat::Json)),
+            text: Format::default().with_ansi(false),
+            json: json.with_ansi(false),
+        }
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Form
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        line: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        match self.is_json.load(Ordering::Relaxed) {
+            true => self.json.format_event(context, line, event),
+            false => self.text.format_event(context, line, event),
+        }
+    }
 }
 
 impl LogGuard {
@@ -50,6 +92,13 @@ impl Control {
     /// The level in effect.
     pub fn level(&self) -> Level {
         *self.level.lock()
+    }
+
+    /// Lets what a configuration says of the log take effect.
+    pub fn apply(&self, log: &Log) {
+        let is_json = log.format == LogFormat::Json;
+        self.form.is_json.store(is_json, Ordering::Relaxed);
+        self.set_level(log.level);
     }
 
     /// Lets another level take effect, until the next change; what libraries may say stays as it is.
@@ -71,12 +120,13 @@ impl Control {
 pub fn start(log: &Log) -> Result<LogGuard, TryInitError> {
     let (writer, worker) = writer(io::stderr(), MOST_WAITING);
     let dropped = writer.error_counter();
-    let lines = fmt::layer().with_writer(writer).with_ansi(false);
+    let form = Form::new(log.format);
+    let lines = fmt::layer()
+        .with_writer(writer)
+        .with_ansi(false)
+        .event_format(form.clone());
     let (filter, handle) = reload::Layer::new(filter(log.level));
-    let layer = match log.format {
-        LogFormat::Text => lines.with_filter(filter).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
-    };
+    let layer = lines.with_filter(filter);
     tracing_subscriber::registry().with(layer).try_init()?;
     Ok(LogGuard {
         _worker: worker,
@@ -84,6 +134,7 @@ pub fn start(log: &Log) -> Result<LogGuard, TryInitError> {
             dropped,
             level: Arc::new(Mutex::new(log.level)),
             filter: handle,
+            form,
         },
     })
 }

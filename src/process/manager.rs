@@ -1,6 +1,7 @@
 //! Whoever manages the process as a service, where there is one: systemd, by its own protocols (`sd_notify(3)`,
 //! `sd_listen_fds(3)`). Without it nothing here does anything.
 
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use listenfd::ListenFd;
@@ -8,26 +9,42 @@ use sd_notify::NotifyState;
 
 use crate::app::sockets::{Bound, Inherited};
 
-/// What sockets are called that the manager keeps while the service is restarted.
-const STORED_NAME: &str = "listen";
-
-/// Sockets that the manager has passed: those of a `.socket` unit, or those it kept while the service was restarted.
+/// Sockets that the manager has passed and that are `wanted`: those of a `.socket` unit, or those it kept while the service
+/// was restarted. It is to let go of the others, which would take in connections that nobody accepts.
 ///
 /// They are told apart by where they listen.
-pub(super) fn sockets() -> Inherited {
+pub(super) fn sockets(wanted: &[SocketAddr]) -> Inherited {
     let mut passed = ListenFd::from_env();
-    let mut sockets = Vec::new();
+    let (mut sockets, mut unwanted) = (Vec::new(), Vec::new());
     for place in 0..passed.len() {
         match passed.take_tcp_listener(place) {
             Ok(Some(socket)) => match socket.local_addr() {
-                Ok(configured) => sockets.push(Bound { configured, socket }),
+                Ok(configured) if wanted.contains(&configured) => {
+                    sockets.push(Bound { configured, socket });
+                }
+                Ok(address) => unwanted.push(address),
                 Err(error) => tracing::warn!(place, %error, "a passed socket has no address"),
             },
             Ok(None) => {}
             Err(error) => tracing::warn!(place, %error, "a passed descriptor is no TCP socket"),
         }
     }
-    Inherited::new(sockets)
+    for address in &unwanted {
+        tracing::info!(%address, "a passed socket is not listened on any more");
+        tell(&[
+            NotifyState::FdStoreRemove,
+            NotifyState::FdName(&stored_name(*address)),
+        ]);
+    }
+    match unwanted.is_empty() {
+        true => Inherited::new(sockets),
+        false => Inherited::soon_alone(sockets),
+    }
+}
+
+/// What a socket is called that the manager keeps while the service is restarted. A colon would end the name.
+fn stored_name(address: SocketAddr) -> String {
+    format!("listen-{address}").replace(':', "-")
 }
 
 /// The process serves.
@@ -38,7 +55,8 @@ pub(super) fn ready() {
 /// The manager is to keep these sockets, so that nobody is refused while the service is restarted.
 pub(super) fn keep(sockets: &[Bound]) {
     for bound in sockets {
-        let states = [NotifyState::FdStore, NotifyState::FdName(STORED_NAME)];
+        let name = stored_name(bound.address());
+        let states = [NotifyState::FdStore, NotifyState::FdName(&name)];
         let descriptors = [bound.socket.as_fd()];
         if let Err(error) = sd_notify::notify_with_fds(&states, &descriptors) {
             tracing::debug!(%error, "the service manager does not keep a socket");

@@ -69,6 +69,24 @@ impl Signals {
         })
     }
 
+    /// Whether the process was asked to stop since the last time that somebody waited or looked.
+    pub fn say_stop(&mut self) -> bool {
+        let Self {
+            runtime,
+            terminate,
+            interrupt,
+            ..
+        } = self;
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => true,
+                _ = interrupt.recv() => true,
+                () = std::future::ready(()) => false,
+            }
+        })
+    }
+
     /// Waits until the process is to stop, whatever else is wished.
     pub fn wait_for_stop(&mut self) {
         while self.wait() != Wish::Stop {}

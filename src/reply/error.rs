@@ -122,7 +122,11 @@ impl EdgeError {
             Self::TooManyAttempts {
                 retry_after_seconds,
             } => header.insert_header("Retry-After", *retry_after_seconds)?,
-            Self::TooManyRequests | Self::BadGateway | Self::Busy | Self::GatewayTimeout => {
+            Self::RequestTimeout
+            | Self::TooManyRequests
+            | Self::BadGateway
+            | Self::Busy
+            | Self::GatewayTimeout => {
                 header.insert_header("Retry-After", RETRY_AFTER_SECONDS)?;
             }
             _ => {}

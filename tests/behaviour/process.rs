@@ -9,6 +9,7 @@ use tokio::process::{Child, ChildStderr, Command};
 
 use crate::support::client::Client;
 use crate::support::scripted::Scripted;
+use crate::support::service::Service;
 use crate::support::soon;
 
 const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
@@ -273,5 +274,28 @@ async fn no_bytes_of_an_answer_make_it_panic_at_any_log_level() {
             "{lines:?}"
         );
         assert_eq!(status, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_reload_changes_how_lines_are_written() {
+    let vms = Scripted::answering(EMPTY).await;
+    let text = format!(
+        "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\nupstream.servers = [\"{}\"]\n",
+        vms.address
+    );
+    let mut service = Service::start(&text).await;
+    for (format, reloaded) in [
+        ("json", "\"message\":\"reloaded\""),
+        ("text", "vms_edge::app::reload: reloaded"),
+    ] {
+        service.configure(&format!("{text}log.format = \"{format}\""));
+        service.signal("HUP");
+        service.says(reloaded).await;
+        let mut client = Client::connect(service.addresses[0]).await;
+        assert_eq!(client.get("/a").await.status, 200);
+        let line = service.says("vms_edge::access").await;
+        let is_json = serde_json::from_str::<serde_json::Value>(&line).is_ok();
+        assert_eq!(is_json, format == "json", "{line}");
     }
 }

@@ -63,8 +63,9 @@ async fn it_is_told_of_the_start_of_reloads_and_of_the_end() {
     let manager = Manager::new();
     let service = manager.start(&settings(vms.address)).await;
     // The sockets for clients and for operators.
-    for _ in 0..2 {
-        assert_eq!(manager.told().await, ["FDSTORE=1", "FDNAME=listen"]);
+    for address in [service.addresses[0], service.admin] {
+        let name = format!("FDNAME=listen-127.0.0.1-{}", address.port());
+        assert_eq!(manager.told().await, ["FDSTORE=1", &name]);
     }
     assert_eq!(manager.told().await, ["READY=1"]);
 
@@ -103,33 +104,61 @@ async fn it_is_told_who_succeeds_and_not_that_the_old_process_ends() {
     assert_eq!(manager.told().await, ["STOPPING=1"]);
 }
 
-#[tokio::test]
-async fn sockets_that_it_passes_are_listened_on() {
-    let vms = Scripted::answering(EMPTY).await;
-    let passed = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = passed.local_addr().expect("an address");
-    // A client that came before the service did.
-    let mut early = Client::connect(address).await;
-    let text = settings(vms.address).replacen("127.0.0.1:0", &address.to_string(), 1);
-    let service = Service::start_with(&text, |command| {
+/// Starts a service that is passed `socket` as the manager passes it.
+async fn passed(socket: TcpListener, text: &str, notify: Option<&Manager>) -> Service {
+    Service::start_with(text, |command| {
         // Standard input becomes descriptor 3, the first that is passed.
         let program = command.as_std().get_program().to_owned();
         let arguments: Vec<_> = command.as_std().get_args().map(ToOwned::to_owned).collect();
+        let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
         *command = tokio::process::Command::new("sh");
         command
-            .args([
-                "-c",
-                "exec 3<&0; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"",
-                "sh",
-            ])
+            .args(["-c", script, "sh"])
             .arg(program)
             .args(arguments)
-            .stdin(Stdio::from(OwnedFd::from(passed)))
+            .stdin(Stdio::from(OwnedFd::from(socket)))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        if let Some(manager) = notify {
+            command.env("NOTIFY_SOCKET", manager.directory.path().join("notify"));
+        }
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn sockets_that_it_passes_are_listened_on() {
+    let vms = Scripted::answering(EMPTY).await;
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = socket.local_addr().expect("an address");
+    // A client that came before the service did.
+    let mut early = Client::connect(address).await;
+    let text = settings(vms.address).replacen("127.0.0.1:0", &address.to_string(), 1);
+    let service = passed(socket, &text, None).await;
     assert_eq!(service.addresses, [address]);
     assert_eq!(early.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_socket_that_is_not_wanted_any_more_is_let_go_of_before_one_is_bound_that_it_covers() {
+    let vms = Scripted::answering(EMPTY).await;
+    let manager = Manager::new();
+    let everywhere = TcpListener::bind("0.0.0.0:0").expect("a port");
+    let port = everywhere.local_addr().expect("an address").port();
+    // The manager has it too, until it is told otherwise.
+    let stored = everywhere.try_clone().expect("a descriptor");
+    let text = settings(vms.address).replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1);
+    let let_go = async {
+        let name = format!("FDNAME=listen-0.0.0.0-{port}");
+        assert_eq!(manager.told().await, ["FDSTOREREMOVE=1", &name]);
+        drop(stored);
+    };
+    let (service, ()) = tokio::join!(passed(everywhere, &text, Some(&manager)), let_go);
+    assert_eq!(
+        service.addresses,
+        [SocketAddr::from(([127, 0, 0, 1], port))]
+    );
+    let mut client = Client::connect(service.addresses[0]).await;
+    assert_eq!(client.get("/").await.status, 200);
 }

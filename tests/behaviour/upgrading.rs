@@ -57,6 +57,9 @@ async fn ten_upgrades_under_load_cost_not_one_request_nor_a_websocket() {
     }
     load.goes_on().await;
     load.ends().await;
+    let scrape = Scrape::of(service.admin).await;
+    let handed_over = format!("{UPGRADES}{{result=\"handed_over\"}}");
+    assert_eq!(scrape.value(&handed_over), 1.0, "the last one took over");
     assert_open(&mut websocket).await;
     drop(websocket);
     // The first process ends with its last client, and so the log does with the last one.
@@ -73,9 +76,26 @@ async fn a_websocket_is_kept_until_the_grace_is_over() {
     let mut websocket = websocket(service.addresses[0]).await;
     service.upgrade().await;
     assert_open(&mut websocket).await;
-    service.says("cut off at the end of the grace").await;
+    let cut = service.says("requests were cut off").await;
+    assert!(cut.contains("the grace is over"), "{cut}");
     let end = soon("the end", websocket.wire.some(1)).await;
     assert!(end.unwrap_or_default().is_empty());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_grace() {
+    let vms = StandIn::without_record();
+    let serving = vms.start().await.unwrap();
+    let text = settings(serving.address(), "server.grace = \"1h\"");
+    let mut service = Service::start(&text).await;
+    let mut websocket = websocket(service.addresses[0]).await;
+    service.signal("TERM");
+    service.says("shutting down").await;
+    assert_open(&mut websocket).await;
+    service.signal("TERM");
+    let cut = service.says("requests were cut off").await;
+    assert!(cut.contains("somebody was in haste"), "{cut}");
+    service.ends().await;
 }
 
 #[tokio::test]

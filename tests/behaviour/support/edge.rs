@@ -108,7 +108,7 @@ impl TestEdge {
     /// Begins to leave all to a successor; the thread ends with it.
     pub(crate) fn leave(mut self) -> std::thread::JoinHandle<()> {
         let running = self.running.take().expect("it is stopped once");
-        std::thread::spawn(move || running.leave())
+        std::thread::spawn(move || running.leave(|| false))
     }
 }
 

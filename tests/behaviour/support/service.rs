@@ -50,6 +50,8 @@ impl Service {
             .kill_on_drop(true);
         prepare(&mut command);
         let mut first = command.spawn().expect("the program can be run");
+        // It holds what it was given to pass on.
+        drop(command);
         let log = BufReader::new(first.stderr.take().expect("it is piped")).lines();
         let mut service = Self {
             processes: vec![first.id().expect("it lives")],
