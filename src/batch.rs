@@ -25,6 +25,7 @@ pub mod waits;
 use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -51,6 +52,9 @@ use fill::{Filled, Filler, Landed, Question};
 use plan::{Plan, View, Whole};
 use waits::Waits;
 
+/// Eras that began in this process.
+static ERAS: AtomicU64 = AtomicU64::new(0);
+
 /// How often a batch is planned together with others before it asks for itself alone.
 ///
 /// It is planned again when a mark ended what was at hand, or when another's flight was lost or taught no order.
@@ -70,6 +74,8 @@ pub struct BatchEndpoint {
     /// Headers in the key: the configured ones, then those learnt from `Vary`.
     vary: ArcSwap<Vec<HeaderName>>,
     configured_vary: usize,
+    /// Since when it has been there without a break.
+    era: u64,
 }
 
 /// A batch and the request it came in.
@@ -128,15 +134,19 @@ impl BatchEndpoint {
             order: Order::new(config.order),
             vary: ArcSwap::from_pointee(vary.to_vec()),
             configured_vary: vary.len(),
+            era: ERAS.fetch_add(1, Ordering::Relaxed),
             config: config.clone(),
         }
     }
 
-    /// The same endpoint, knowing what one under an earlier configuration has learnt of the VMS.
+    /// The same endpoint as one under the configuration just before, which knows what that has stored and learnt.
     pub fn knowing(mut self, before: &Self) -> Self {
+        self.era = before.era;
         let learnt = before.vary();
         self.learn_vary(&learnt[before.configured_vary..]);
-        if self.config.order == before.config.order {
+        let read_by =
+            |config: &config::Batch| (config.ids.clone(), config.id.clone(), config.order);
+        if read_by(&self.config) == read_by(&before.config) {
             self.order = before.order.clone();
         }
         self
@@ -178,6 +188,7 @@ impl BatchEndpoint {
             vary: keyed,
             peer_is_trusted: peer.is_trusted,
             scheme: peer.scheme,
+            era: self.era,
         }
     }
 

@@ -312,6 +312,11 @@ impl ProxyHttp for EdgeProxy {
         if !response.status.is_informational() {
             // Before anything can go wrong with the rest of the answer: the VMS has said what it did.
             ctx.site.mark(session.req_header(), response.status);
+            // A reload may have brought rules and endpoints since it began.
+            let now = self.site.load();
+            if !Arc::ptr_eq(&now, &ctx.site) {
+                now.mark(session.req_header(), response.status);
+            }
             ctx.answered = true;
         }
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -399,7 +404,9 @@ impl ProxyHttp for EdgeProxy {
         ctx: &mut RequestContext,
     ) {
         if ctx.sent && !ctx.answered {
-            ctx.site.invalidator.perhaps_written(session.req_header());
+            for site in [&ctx.site, &self.site.load_full()] {
+                site.invalidator.perhaps_written(session.req_header());
+            }
         }
         access::record(session, error, ctx);
     }

@@ -50,8 +50,9 @@ pub fn serve(config: Config, file: PathBuf, succeeds: Succeeds) -> Outcome {
         sockets,
         log: Some(logs.control()),
     };
-    let edge = Edge::bind(config, given)?;
+    // From now on, what is wished while it starts is done when it has.
     let mut signals = Signals::catch()?;
+    let edge = Edge::bind(config, given)?;
     let running = edge.start()?;
     let (addresses, tls) = (running.addresses(), running.tls_addresses());
     tracing::info!(?addresses, ?tls, admin = %running.admin_address(), "serving");

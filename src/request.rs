@@ -45,6 +45,9 @@ pub struct Endpoint<'a> {
     pub peer_is_trusted: bool,
     /// How the client's connection is protected, which the VMS is told, and may make addresses of.
     pub scheme: Scheme,
+    /// Since when the endpoint has been there without a break. What was stored before is not known to it: nobody marked
+    /// its items while it was away.
+    pub era: u64,
 }
 
 /// How a client's connection is protected.

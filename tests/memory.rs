@@ -87,6 +87,7 @@ impl House {
             request.append_header(name, value).expect(VALID);
         }
         let endpoint = Endpoint {
+            era: 0,
             batch: &self.config.batches[0],
             vary: &self.vary,
             peer_is_trusted: false,

@@ -164,8 +164,7 @@ impl Lasting {
     pub(super) fn make_room(&self, site: &Site) {
         let config = &site.config;
         // Before anything is kept for longer: a mark must be remembered for as long as what it covers.
-        self.marks
-            .lengthen(longest_with_fetch(config), self.clock.now());
+        self.marks.lengthen(longest_with_fetch(config), &self.clock);
         self.store.resize(config.cache.max_bytes, longest(config));
         self.metrics.watch_upstream(&site.servers, &site.queue);
     }

@@ -58,7 +58,7 @@ impl Reloader {
         let mut upkeep = self.upkeep.lock().await;
         let outcome = match self.prepare().await {
             Ok((site, changes, waiting)) => {
-                *upkeep = self.put_into_effect(site);
+                *upkeep = self.put_into_effect(Arc::new(site)).await;
                 Outcome::Applied { changes, waiting }
             }
             Err(reasons) => Outcome::Refused { reasons },
@@ -84,7 +84,10 @@ impl Reloader {
     async fn prepare(&self) -> Result<(Site, Vec<Change>, Vec<Change>), Vec<String>> {
         let file = self.file.as_ref();
         let file = file.ok_or_else(|| lines("the configuration came from no file"))?;
-        let loaded = config::load(file);
+        // Files may be slow to read, and the runtime has others to serve.
+        let file = file.clone();
+        let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
+        let loaded = loaded.expect("reading a configuration does not panic");
         let mut config = loaded.map_err(|error| lines(&error.to_string()))?;
         let before = self.site.load_full();
         let waiting = config.keep_what_is_fixed(&before.config);
@@ -94,11 +97,14 @@ impl Reloader {
         Ok((site, changes, waiting))
     }
 
-    fn put_into_effect(&self, site: Site) -> Upkeep {
-        self.lasting.make_room(&site);
+    async fn put_into_effect(&self, site: Arc<Site>) -> Upkeep {
+        // Another memory takes over what may be a million shelves.
+        let (lasting, next) = (Arc::clone(&self.lasting), Arc::clone(&site));
+        let room = tokio::task::spawn_blocking(move || lasting.make_room(&next)).await;
+        room.expect("making room does not panic");
         self.followers.apply(&site.config);
         let upkeep = Upkeep::of(&site, &self.runtime);
-        self.site.store(Arc::new(site));
+        self.site.store(site);
         upkeep
     }
 

@@ -39,12 +39,14 @@ impl Invalidator {
     pub fn written(&self, request: &RequestHeader) {
         let reach = self.rules.reach(request);
         let now = self.filler.clock.now();
+        let writers = write::writers(request, &self.keys);
         // Whoever wrote under a credential that the edge does not understand may be anyone.
-        match write::writer(request, &self.keys) {
-            _ if reach.everything => self.filler.mark_everything(Hard, now),
-            Some(writer) if reach.user => self.filler.mark_user(Hard, writer, now),
-            None if reach.user => self.filler.mark_everything(Hard, now),
-            _ => {}
+        if reach.everything || (reach.user && writers.is_empty()) {
+            self.filler.mark_everything(Hard, now);
+        } else if reach.user {
+            for writer in writers {
+                self.filler.mark_user(Hard, writer, now);
+            }
         }
         for (endpoint, id) in reach.items {
             self.filler.mark_item(Hard, endpoint, id, now);
@@ -65,10 +67,10 @@ impl Invalidator {
     ///
     /// Others' items are not touched, since the VMS never said that this was anybody's to write.
     pub fn perhaps_written(&self, request: &RequestHeader) {
-        if !self.rules.reach(request).is_nothing()
-            && let Some(writer) = write::writer(request, &self.keys)
-        {
-            self.filler.end_user(writer);
+        if !self.rules.reach(request).is_nothing() {
+            for writer in write::writers(request, &self.keys) {
+                self.filler.end_user(writer);
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::clock::Time;
+use super::clock::{Clock, Time};
 use super::shelf::Slot;
 use crate::config::EndpointId;
 use crate::request::key::UserId;
@@ -152,17 +152,17 @@ impl Marks {
     ///
     /// The marks that were forgotten already no longer mattered, since nothing that they covered was of use any more; with
     /// longer windows it might be again. So all that is as old as that ends here.
-    pub fn lengthen(&self, longest: Duration, now: Time) {
+    pub fn lengthen(&self, longest: Duration, clock: &Clock) {
         let before = self.hard.users.longest();
         if longest <= before {
             return;
         }
-        // Lengthened first, so that nothing is forgotten between the two.
+        // Lengthened first and looked at the clock then, so that nothing is forgotten between the two.
         for layer in [&self.hard, &self.soft] {
             layer.users.lengthen(longest);
             layer.items.lengthen(longest);
         }
-        if let Some(oldest_of_use) = now.minus(before) {
+        if let Some(oldest_of_use) = clock.now().minus(before) {
             self.hard.everything.raise(oldest_of_use);
         }
     }
@@ -331,6 +331,13 @@ mod tests {
 
     const LONGEST: Duration = Duration::from_secs(100);
 
+    /// A clock that stands still.
+    fn at(seconds: u64) -> Clock {
+        let (clock, hand) = Clock::manual();
+        hand.advance(Duration::from_secs(seconds));
+        clock
+    }
+
     fn users() -> (UserId, UserId) {
         let keys = KeyMaker::new().unwrap();
         (keys.holder(b"ann"), keys.holder(b"bob"))
@@ -385,7 +392,7 @@ mod tests {
         marks.user(Soft, bob, second(200));
         assert!(!marks.fence(*INTERCOMS, &ann).covers_time(1, second(40)));
 
-        marks.lengthen(10 * LONGEST, second(250));
+        marks.lengthen(10 * LONGEST, &at(250));
         let fence = marks.fence(*INTERCOMS, &ann);
         assert!(fence.covers_time(1, second(40)) && fence.covers_time(1, second(150)));
         assert!(
@@ -401,8 +408,8 @@ mod tests {
     fn shorter_windows_or_a_young_process_end_nothing() {
         let (ann, _) = users();
         let marks = Marks::new(LONGEST);
-        marks.lengthen(LONGEST / 2, second(250));
-        marks.lengthen(2 * LONGEST, second(99));
+        marks.lengthen(LONGEST / 2, &at(250));
+        marks.lengthen(2 * LONGEST, &at(99));
         assert!(!marks.fence(*INTERCOMS, &ann).covers_time(1, second(0)));
     }
 

@@ -275,6 +275,7 @@ mod tests {
             vary: &config.headers.vary,
             peer_is_trusted: false,
             scheme: Scheme::Http,
+            era: 0,
         };
         let checked = examine(&request, &config.headers).unwrap();
         checked.read(&request, b"", &endpoint, keys).unwrap().key

@@ -25,6 +25,7 @@ pub(super) async fn read_body(
     session: &mut Session,
     checked: &Checked,
     deadline: Option<Instant>,
+    idle: Duration,
 ) -> Result<Option<Bytes>> {
     match checked.body() {
         Body::Empty => return Ok(Some(Bytes::new())),
@@ -32,7 +33,7 @@ pub(super) async fn read_body(
         Body::Json => {}
     }
     session.enable_retry_buffering();
-    let body = read_json(session);
+    let body = read_json(session, idle);
     match deadline {
         None => body.await,
         Some(deadline) => {
@@ -42,13 +43,15 @@ pub(super) async fn read_body(
     }
 }
 
-async fn read_json(session: &mut Session) -> Result<Option<Bytes>> {
+async fn read_json(session: &mut Session, idle: Duration) -> Result<Option<Bytes>> {
     let mut body = BytesMut::new();
-    while let Some(chunk) = session
-        .read_request_body()
-        .await
-        .map_err(Error::into_down)?
-    {
+    loop {
+        // Of a body that comes by HTTP/2, Pingora does not bound the silence.
+        let chunk = tokio::time::timeout(idle, session.read_request_body()).await;
+        let chunk = chunk.map_err(|_| late())?.map_err(Error::into_down)?;
+        let Some(chunk) = chunk else {
+            break;
+        };
         if body.len() + chunk.len() > MAX_BODY_BYTES {
             return Ok(None);
         }

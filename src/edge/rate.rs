@@ -31,7 +31,6 @@ use crate::listen::client_network;
 use crate::ops::metrics::LimitedBy;
 use crate::origin::forward::{Peer, client_address};
 use crate::reply::error::EdgeError;
-use crate::request;
 use crate::request::credential;
 use crate::request::key::{KeyMaker, UserId};
 
@@ -101,14 +100,10 @@ impl RateLimits {
             limit.admit(&client, LimitedBy::Address)?;
         }
         if let Some(limit) = &self.users {
-            match request::bearer(&request.headers) {
-                Some(token) => limit.admit(&keys.holder(token), LimitedBy::User)?,
-                // However a token is written: who wants more does not get it by writing it oddly.
-                None => {
-                    for user in credential::holders(request, keys) {
-                        limit.admit(&user, LimitedBy::User)?;
-                    }
-                }
+            // However many there are, and however they are written: who wants more does not get it by writing his token
+            // oddly, or a made-up one beside it.
+            for user in credential::holders(request, keys) {
+                limit.admit(&user, LimitedBy::User)?;
             }
         }
         Ok(())

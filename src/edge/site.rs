@@ -99,7 +99,14 @@ impl Site {
             Err(Declined::Refused(refusal)) => return Ok(Verdict::Refuse(refusal)),
             Err(Declined::Bypass(reason)) => return Ok(Verdict::PassThrough(reason)),
         };
-        let (body, time) = waited(client::read_body(session, &checked, ctx.body_deadline())).await;
+        let idle = self.config.upstream.idle_timeout;
+        let (body, time) = waited(client::read_body(
+            session,
+            &checked,
+            ctx.body_deadline(),
+            idle,
+        ))
+        .await;
         ctx.times.body = time;
         let Some(body) = body? else {
             return Ok(Verdict::Refuse(Refusal::BodyTooLarge));

@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora_core::listeners::tls::Acceptor;
 use rustls::crypto::ring::Ticketer;
-use rustls::server::{ProducesTickets, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::{ServerConfig, version};
 
 use self::choice::Choice;
@@ -116,13 +116,30 @@ impl Certificates {
     /// it showed, and one that is new is not there.
     pub fn apply(&self, server: &Server) {
         let mut tables = self.tables.lock();
-        let (before, after) = (serving(&tables), &server.tls);
+        let before = serving(&tables);
+        let mut refused = Vec::new();
+        let after = server.tls.iter().enumerate().map(|(place, tls)| {
+            let same = |table: &&ServerTls| {
+                (table.listen, &table.certificate) == (tls.listen, &tls.certificate)
+            };
+            match before.iter().find(same) {
+                Some(good) if is_worse(tls, good) => {
+                    refused.push(place);
+                    ServerTls {
+                        identity: good.identity.clone(),
+                        ..tls.clone()
+                    }
+                }
+                _ => tls.clone(),
+            }
+        });
+        let after: Vec<ServerTls> = after.collect();
         let is_new = |(place, tls): &(usize, &ServerTls)| {
             let before = before.get(*place);
             before.is_none_or(|before| before.identity != tls.identity)
         };
         for shown in &self.listeners {
-            let (old, new) = (of(shown.address, &before), of(shown.address, after));
+            let (old, new) = (of(shown.address, &before), of(shown.address, &after));
             if !new.is_empty() && old != new {
                 self.exchange(shown, &old, &new);
             }
@@ -132,6 +149,9 @@ impl Certificates {
         }
         let tables_now = after.iter().cloned().map(Table::new);
         *tables = tables_now.collect();
+        for place in refused {
+            self.refuse(&mut tables[place], place, NOT_VALID.to_owned());
+        }
     }
 
     /// Looks whether the files hold something else than what is shown, and shows it if it is of use.
@@ -147,6 +167,9 @@ impl Certificates {
         for (place, found) in found.into_iter().enumerate() {
             match found {
                 Ok(found) if found == looked_at[place] => tables[place].refused = None,
+                Ok(found) if is_worse(&found, &looked_at[place]) => {
+                    self.refuse(&mut tables[place], place, NOT_VALID.to_owned());
+                }
                 Ok(found) => self.take_over(&mut tables, place, found),
                 Err(reason) => self.refuse(&mut tables[place], place, reason),
             }
@@ -224,6 +247,16 @@ pub async fn keep_watched(certificates: Arc<Certificates>) {
     }
 }
 
+/// Why a certificate that could be read is refused.
+const NOT_VALID: &str = "it is not valid now, and the one that serves is";
+
+/// Whether clients would lose by `found` in place of `serving`.
+fn is_worse(found: &ServerTls, serving: &ServerTls) -> bool {
+    let now = SystemTime::now();
+    let is_valid = |tls: &ServerTls| tls.identity.validity(now) == Validity::Valid;
+    !is_valid(found) && is_valid(serving)
+}
+
 /// What is shown of all tables.
 fn serving(tables: &[Table]) -> Vec<ServerTls> {
     let serving = tables.iter().map(|table| table.serving.clone());
@@ -288,11 +321,16 @@ fn server_config(
         true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         false => vec![b"http/1.1".to_vec()],
     };
-    // Its keys are changed every few hours, and are in the memory of this process only.
-    config.ticketer = match tickets {
-        Some(tickets) => tickets,
-        None => Ticketer::new()?,
-    };
+    match (&first.clients, tickets) {
+        // A session that is resumed shows no certificate again, which may have expired meanwhile.
+        (Some(_), _) => {
+            config.send_tls13_tickets = 0;
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+        }
+        (None, Some(tickets)) => config.ticketer = tickets,
+        // Its keys are changed every few hours, and are in the memory of this process only.
+        (None, None) => config.ticketer = Ticketer::new()?,
+    }
     Ok(config)
 }
 

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::certificates::TlsListener;
 use super::places::{Full, Place};
-use super::proxy_protocol;
+use super::proxy_protocol::{self, Speaker};
 use super::stream::{ClientStream, HeaderWait, Socket, Transport};
 use super::workers::{Common, Phase};
 use crate::ops::metrics::{ConnectionRefusal, Handshake, ListenerKind};
@@ -105,7 +105,13 @@ async fn prepare<A>(
                 .refused(ConnectionRefusal::ProxyProtocol);
             return None;
         };
-        // A proxy that speaks for itself is trusted, and so has no limit of its own.
+        let client = match client {
+            Speaker::Client(client) => Some(client),
+            // Nobody whose word on earlier hops would be believed.
+            Speaker::Anybody => Some(SocketAddr::from(([0; 4], 0))),
+            // A proxy that speaks for itself is trusted, and so has no limit of its own.
+            Speaker::Itself => None,
+        };
         if let Some(client) = client {
             socket.speaks_for(client);
             if let Err(full) = place.belongs_to(client.ip(), &rules.limits) {

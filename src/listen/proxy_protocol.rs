@@ -29,10 +29,19 @@ pub(super) enum NoHeader {
     Io(#[from] io::Error),
 }
 
-/// Reads the header; `None` if it says that the proxy speaks for itself, or does not know for whom.
-pub(super) async fn read(
-    stream: &mut (impl AsyncRead + Unpin),
-) -> Result<Option<SocketAddr>, NoHeader> {
+/// For whom a proxy speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaker {
+    /// For a client at this address.
+    Client(SocketAddr),
+    /// For a client, and it does not say for which: that may be anybody.
+    Anybody,
+    /// For itself, as when it looks whether the edge is there.
+    Itself,
+}
+
+/// Reads the header.
+pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Speaker, NoHeader> {
     // Each of the two is longer.
     let mut header = vec![0; SIGNATURE.len()];
     stream.read_exact(&mut header).await?;
@@ -58,15 +67,20 @@ pub(super) async fn read(
     client(&header)
 }
 
-fn client(header: &[u8]) -> Result<Option<SocketAddr>, NoHeader> {
+fn client(header: &[u8]) -> Result<Speaker, NoHeader> {
     let (parsed, length) =
         ProxyHeader::parse(header, ParseConfig::default()).map_err(|_| NoHeader::Invalid)?;
     if length != header.len() {
         return Err(NoHeader::Invalid);
     }
+    // The command of version 2 is LOCAL; version 1 has none.
+    let is_local = header.starts_with(SIGNATURE) && header[12] & 0x0f == 0;
     match parsed.proxied_address() {
-        None => Ok(None),
-        Some(address) if address.protocol == Protocol::Stream => Ok(Some(address.source)),
+        _ if is_local => Ok(Speaker::Itself),
+        None => Ok(Speaker::Anybody),
+        Some(address) if address.protocol == Protocol::Stream => {
+            Ok(Speaker::Client(address.source))
+        }
         Some(_) => Err(NoHeader::Invalid),
     }
 }
@@ -78,13 +92,13 @@ mod tests {
 
     use super::*;
 
-    /// The client, and what is left for the next reader.
-    fn read_from(bytes: &[u8]) -> Result<(Option<SocketAddr>, Vec<u8>), NoHeader> {
+    /// For whom the proxy speaks, and what is left for the next reader.
+    fn read_from(bytes: &[u8]) -> Result<(Speaker, Vec<u8>), NoHeader> {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.build().unwrap();
         let mut left = bytes;
-        let client = runtime.block_on(read(&mut left))?;
-        Ok((client, left.to_vec()))
+        let speaker = runtime.block_on(read(&mut left))?;
+        Ok((speaker, left.to_vec()))
     }
 
     fn v2(header: &ProxyHeader<'_>) -> Vec<u8> {
@@ -100,19 +114,25 @@ mod tests {
         let line = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n".to_vec();
         for header in [line, v2(&ProxyHeader::with_address(address))] {
             let (told, left) = read_from(&[&header, &b"GET / HTTP/1.1\r\n"[..]].concat()).unwrap();
-            assert_eq!(told, Some(client.parse().unwrap()));
+            assert_eq!(told, Speaker::Client(client.parse().unwrap()));
             assert_eq!(left, b"GET / HTTP/1.1\r\n");
         }
     }
 
     #[test]
-    fn a_proxy_that_speaks_for_itself_tells_no_client() {
-        for header in [
-            b"PROXY UNKNOWN\r\n".to_vec(),
-            b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n".to_vec(),
-            v2(&ProxyHeader::with_local()),
+    fn a_proxy_that_speaks_for_itself_is_told_from_one_that_does_not_say_for_whom() {
+        let mut unspecified = SIGNATURE.to_vec();
+        unspecified.extend([0x21, 0, 0, 0]);
+        for (header, speaker) in [
+            (b"PROXY UNKNOWN\r\n".to_vec(), Speaker::Anybody),
+            (
+                b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n".to_vec(),
+                Speaker::Anybody,
+            ),
+            (unspecified, Speaker::Anybody),
+            (v2(&ProxyHeader::with_local()), Speaker::Itself),
         ] {
-            assert_eq!(read_from(&header).unwrap(), (None, Vec::new()));
+            assert_eq!(read_from(&header).unwrap(), (speaker, Vec::new()));
         }
     }
 

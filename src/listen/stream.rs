@@ -37,6 +37,9 @@ const WRITE_BUFFER_BYTES: usize = 32 << 10;
 /// Bytes read from a client at once. Together with the write buffer this is what an idle connection costs.
 const READ_BUFFER_BYTES: usize = 16 << 10;
 
+/// Largest header of a request: as large as one of HTTP/2. Tokens of 8 KiB fit, and cookies beside them.
+const MAX_HEADER_BYTES: usize = 64 << 10;
+
 /// A client's socket, buffered both ways.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -246,7 +249,10 @@ struct Deadline {
     further: Duration,
     /// Runs only while a header is there in part.
     timer: Option<Pin<Box<Sleep>>>,
-    has_passed: bool,
+    /// What has come of it.
+    bytes: usize,
+    /// Whether nothing more is read: it came too late, or is too large.
+    is_over: bool,
 }
 
 impl ClientStream {
@@ -264,7 +270,8 @@ impl ClientStream {
                 first,
                 further,
                 timer: None,
-                has_passed: false,
+                bytes: 0,
+                is_over: false,
             },
         }
     }
@@ -286,17 +293,25 @@ impl ClientStream {
         if timer.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        deadline.has_passed = true;
+        deadline.is_over = true;
         // Whoever has sent nothing has nothing to be answered. HTTP/2 ends with its connection.
-        let speaks_http1 = self.selected_alpn_proto() != Some(ALPN::H2);
-        if matches!(state, FIRST_BEGUN | NEXT_BEGUN) && speaks_http1 {
-            let answer = EdgeError::RequestTimeout.last_answer();
-            // Nothing else is being written, so there is room for it; a client that does not take it loses it.
-            let io = &mut self.io;
-            let _ = either!(&mut *io, io => Pin::new(io).poll_write(cx, &answer));
-            let _ = either!(io, io => Pin::new(io).poll_flush(cx));
+        if matches!(state, FIRST_BEGUN | NEXT_BEGUN) && self.speaks_http1() {
+            self.answer(cx, &EdgeError::RequestTimeout);
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn speaks_http1(&self) -> bool {
+        self.selected_alpn_proto() != Some(ALPN::H2)
+    }
+
+    /// Says why no more is read. Nothing else is being written, so there is room for it; a client that does not take it
+    /// loses it.
+    fn answer(&mut self, cx: &mut Context<'_>, error: &EdgeError) {
+        let answer = error.last_answer();
+        let io = &mut self.io;
+        let _ = either!(&mut *io, io => Pin::new(io).poll_write(cx, &answer));
+        let _ = either!(io, io => Pin::new(io).poll_flush(cx));
     }
 }
 
@@ -310,20 +325,29 @@ impl AsyncRead for ClientStream {
         if this.wait.state() == NOTHING {
             return either!(&mut this.io, io => Pin::new(io).poll_read(cx, buffer));
         }
-        if this.deadline.has_passed {
+        if this.deadline.is_over {
             return Poll::Ready(Ok(()));
         }
         if this.wait.state() == NEXT {
-            // One may be left of an earlier request.
+            // They may be of an earlier request.
             this.deadline.timer = None;
+            this.deadline.bytes = 0;
         }
         let before = buffer.filled().len();
         let read = either!(&mut this.io, io => Pin::new(io).poll_read(cx, buffer));
         if read.is_pending() {
             return this.poll_deadline(cx);
         }
-        if buffer.filled().len() > before {
+        let came = buffer.filled().len() - before;
+        if came > 0 {
             this.wait.some_came();
+            this.deadline.bytes += came;
+        }
+        // The last bytes that come with it may be of a body. HTTP/2 has limits of its own.
+        if this.deadline.bytes > MAX_HEADER_BYTES + READ_BUFFER_BYTES && this.speaks_http1() {
+            buffer.set_filled(before);
+            this.deadline.is_over = true;
+            this.answer(cx, &EdgeError::HeaderTooLarge);
         }
         read
     }

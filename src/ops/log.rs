@@ -152,7 +152,7 @@ fn writer(to: impl io::Write + Send + 'static, most_waiting: usize) -> (NonBlock
 }
 
 /// Where libraries quote in warnings what came over the wire, or complain of clients one by one.
-const QUOTING: [&str; 5] = [
+const QUOTING: [&str; 6] = [
     // Malformed headers, as they came. What else it says, request by request, the access line and the edge's own
     // warnings say too.
     "pingora_proxy",
@@ -162,6 +162,8 @@ const QUOTING: [&str; 5] = [
     "pingora_core::protocols::http::compression",
     // What a client does wrong at the beginning of HTTP/2: anybody can make as many of these as he likes.
     "pingora_core::apps",
+    // The names that clients ask for before anybody knows them.
+    "rustls",
     // Headers of answers over HTTP/2.
     "pingora_core::protocols::http::v2::client",
 ];

@@ -20,6 +20,8 @@ pub enum EdgeError {
     BadRequest,
     /// The client did not send its request in time: 408.
     RequestTimeout,
+    /// The header is larger than the edge holds: 431.
+    HeaderTooLarge,
     /// The client asks for more at once than it may: 429.
     TooManyRequests,
     /// The client asks too often: 429.
@@ -49,6 +51,7 @@ impl EdgeError {
             Self::Refused(Refusal::Invalid(_)) => 422,
             Self::TooManyRequests => 429,
             Self::TooManyAttempts { .. } => 429,
+            Self::HeaderTooLarge => 431,
             Self::Internal => 500,
             Self::BadGateway => 502,
             Self::Busy => 503,
@@ -65,6 +68,7 @@ impl EdgeError {
             Self::RequestTimeout => "Request Timeout",
             Self::TooManyRequests => "Too Many Requests",
             Self::TooManyAttempts { .. } => "Too Many Attempts.",
+            Self::HeaderTooLarge => "Request Header Fields Too Large",
             Self::Internal => "Server Error",
             Self::BadGateway => "Bad Gateway",
             Self::Busy => "Service Unavailable",

@@ -78,6 +78,7 @@ impl KeyMaker {
         ] {
             parts.add(read_by.as_bytes());
         }
+        parts.0.extend_from_slice(&endpoint.era.to_le_bytes());
         match form {
             Form::Query { others } => parts.add(others),
             Form::Body { query, others } => {
@@ -210,6 +211,7 @@ mod tests {
                 vary: &self.vary,
                 peer_is_trusted,
                 scheme: Scheme::Http,
+                era: 0,
             };
             let form = Form::Query {
                 others: others.as_bytes().to_vec(),

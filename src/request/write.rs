@@ -9,7 +9,7 @@ use pingora_http::RequestHeader;
 
 use super::ids::canonical;
 use super::key::{KeyMaker, UserId};
-use super::{bearer, path};
+use super::{bearer, credential, path};
 use crate::config::{Config, EndpointId, Invalidate, PathPattern, Segment};
 
 /// The `[[invalidate]]` rules, and what they are about.
@@ -116,9 +116,13 @@ fn says(method: &Method, rules: &[Method]) -> bool {
     is(&Method::POST) || rules.iter().any(is)
 }
 
-/// The user who writes; `None` where readers may disagree on who that is.
-pub fn writer(request: &RequestHeader, keys: &KeyMaker) -> Option<UserId> {
-    bearer(&request.headers).map(|token| keys.holder(token))
+/// The users one of whom writes; none where there may be others. Beside the one plain token the VMS may read another,
+/// in a parameter.
+pub fn writers(request: &RequestHeader, keys: &KeyMaker) -> Vec<UserId> {
+    match bearer(&request.headers) {
+        Some(_) => credential::holders(request, keys),
+        None => Vec::new(),
+    }
 }
 
 /// The segments of a path as the most generous server reads them.

@@ -220,6 +220,33 @@ async fn reader() -> Scripted {
 }
 
 #[tokio::test]
+async fn a_header_that_is_too_large_is_answered_431_on_the_first_request_and_on_the_next() {
+    let vms = Scripted::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let edge = TestEdge::before(vms.address);
+    for earlier in 0..2 {
+        let mut client = Client::connect(edge.address).await;
+        for _ in 0..earlier {
+            // One that is just not too large.
+            let cookie = "x".repeat(60 << 10);
+            client
+                .send(format!(
+                    "GET / HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n"
+                ))
+                .await;
+            assert_eq!(client.response().await.status, 200);
+        }
+        let large = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nCookie: {}",
+            "x".repeat(100 << 10)
+        );
+        client.send(large).await;
+        let response = client.response().await;
+        response.assert_edge_error(431, "Request Header Fields Too Large");
+        assert_eq!(vms.requests().len(), earlier);
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_drips_is_answered_408_and_its_connection_closed() {
     let vms = reader().await;
     let edge = TestEdge::with(

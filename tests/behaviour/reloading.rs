@@ -169,6 +169,40 @@ async fn endpoints_come_and_go() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_comes_back_knows_nothing_of_before_since_nobody_marked_it_meanwhile() {
+    let cameras = named("/api/v1/cameras/shows", "");
+    let rule = "[[invalidate]]\npath = \"/api/v1/intercom/{id}\"\nscope = [\"item\"]\n";
+    let both = format!("{cameras}{}{rule}", named(SHOWS, ""));
+    let world = World::with(&both).await;
+    let ann = world.user(1);
+    ann.asks([1]).await.gets([1]);
+    ann.asks([1]).await.gets([1]).hit();
+    applied(world.edge.reload(&format!("{cameras}{rule}")));
+    let write = ann.sends(http::Method::PATCH, "/api/v1/intercom/1", "{}");
+    write.await.status(200);
+    applied(world.edge.reload(&both));
+    ann.asks([1]).await.gets([1]).is("fwd=miss");
+}
+
+#[tokio::test]
+async fn a_write_that_a_reload_overtakes_is_judged_by_the_new_rules_as_well() {
+    let world = World::new().await;
+    let ann = world.user(1);
+    ann.asks([1]).await.gets([1]);
+    let mut client = Client::connect(world.edge.address).await;
+    let head = "PATCH /api/v1/intercom/1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer tok-1-ios\r\n\
+                Content-Type: application/json\r\nContent-Length: 2\r\n\r\n";
+    client.send(head).await;
+    Scrape::once(world.edge.admin, "vms_edge_requests_in_flight", 1.0).await;
+    let rule = "[[invalidate]]\npath = \"/api/v1/intercom/{id}\"\nscope = [\"item\"]";
+    applied(world.edge.reload(rule));
+    client.send("{}").await;
+    assert_eq!(client.response().await.status, 200);
+    world.edge.advance(std::time::Duration::from_nanos(1));
+    ann.asks([1]).await.gets([1]).is("fwd=miss");
+}
+
+#[tokio::test]
 async fn nothing_is_answered_that_was_stored_under_another_key() {
     let world = World::with("headers.vary = [\"Hl\"]").await;
     let ann = world.user(1).with("hl", "x").without("x-version");

@@ -216,6 +216,7 @@ impl World {
             vary: &self.endpoint.vary(),
             peer_is_trusted: false,
             scheme: Scheme::Http,
+            era: 0,
         };
         let checked = request::examine(&request, &CONFIG.headers).expect("it is a good request");
         let batch = checked.read(&request, b"", &endpoint, &self.keys);
@@ -349,7 +350,7 @@ impl World {
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
         let token = format!("Bearer user-{user}");
         request.insert_header("Authorization", token).unwrap();
-        request::write::writer(&request, &self.keys).expect("it is a plain token")
+        request::write::writers(&request, &self.keys)[0]
     }
 
     /// Lets time pass; fetches time out meanwhile.

@@ -46,6 +46,8 @@ impl<K: Copy + Eq + Hash> Remembered<K> {
     pub(super) fn lengthen(&self, longest: Duration) {
         self.longest
             .fetch_max(nanoseconds(longest), Ordering::SeqCst);
+        // Whoever is forgetting by the shorter time has done so when this returns.
+        drop(self.queue.lock());
     }
 
     /// How long each is of use.
