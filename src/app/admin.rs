@@ -3,10 +3,15 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::lasting::Lasting;
 use super::reload::Reloader;
@@ -45,6 +50,13 @@ pub(super) fn office(
     }))
 }
 
+/// Most connections of operators at once; more wait in the kernel. Nobody who only connects takes the clients' descriptors.
+const MAX_CONNECTIONS: usize = 512;
+
+/// Longest wait for the header of a request, from the answer before it or from the connection: longer than the time between
+/// two looks of Prometheus.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+
 /// Answers operators on `socket`, until the channel that is returned says that it is closed.
 pub(super) fn open(
     office: Arc<Office>,
@@ -54,14 +66,41 @@ pub(super) fn open(
     let router = admin::router(Arc::clone(&office));
     runtime.spawn(office.keep_history());
     let is_closed = watch::Sender::new(false);
-    let mut closed = is_closed.subscribe();
-    runtime.spawn(async move {
-        let listener = tokio::net::TcpListener::from_std(socket);
-        let listener = listener.expect("a bound socket can be registered");
-        let closed = async move { drop(closed.wait_for(|closed| *closed).await) };
-        axum::serve(listener, router)
-            .with_graceful_shutdown(closed)
-            .await
-    });
+    runtime.spawn(accept(socket, router, is_closed.subscribe()));
     is_closed
 }
+
+async fn accept(socket: TcpListener, router: Router, mut closed: watch::Receiver<bool>) {
+    let listener = tokio::net::TcpListener::from_std(socket);
+    let listener = listener.expect("a bound socket can be registered");
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => return,
+            next = next => next,
+        };
+        let Ok((stream, _)) = accepted else {
+            // There is no descriptor, or the connection is gone already.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async move {
+            // Whoever breaks off has nothing more to be told.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+}
+
+/// How long the listener rests when it cannot accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

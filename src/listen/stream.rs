@@ -18,7 +18,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use pingora_core::protocols::TcpKeepalive;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::l4::ext::set_tcp_keepalive;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::{SslDigest, TlsRef, TlsStream};
 use pingora_core::protocols::{
@@ -40,6 +42,14 @@ const READ_BUFFER_BYTES: usize = 16 << 10;
 /// Largest header of a request: as large as one of HTTP/2. Tokens of 8 KiB fit, and cookies beside them.
 const MAX_HEADER_BYTES: usize = 64 << 10;
 
+/// When it is found out that a client is gone: five minutes of silence, then a probe a minute.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(300),
+    interval: Duration::from_secs(60),
+    count: 5,
+    user_timeout: Duration::ZERO,
+};
+
 /// A client's socket, buffered both ways.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -57,6 +67,10 @@ impl Socket {
     /// When the connection is gone already.
     pub(super) fn new(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         stream.set_nodelay(true)?;
+        // A phone that has left its network says no farewell, and a WebSocket may be silent for ever.
+        if set_tcp_keepalive(&stream, &KEEPALIVE).is_err() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         let id = stream.as_raw_fd();
         let writer = BufWriter::with_capacity(WRITE_BUFFER_BYTES, stream);
         Ok(Self {
