@@ -35,14 +35,15 @@ use self::site::{Site, Verdict};
 use self::slow::Times;
 use crate::batch::{Author, BatchEndpoint};
 use crate::listen;
-use crate::origin::forward::{self, Peer};
-use crate::origin::waited::waited;
+use crate::origin::forward;
 use crate::reply::cache_status::{BatchResult, CacheStatus};
 use crate::reply::error::EdgeError;
 use crate::request::checks::Refusal;
 use crate::request::correlation::Correlation;
 use crate::request::decline::Bypass;
+use crate::request::peer::Peer;
 use crate::request::{Scheme, framing};
+use crate::waited::waited;
 
 /// How long a client's unused connection is kept, in seconds: longer than the idle timeout of the balancers that stand
 /// before it (Traefik 90, nginx 60), so that it is they who close.

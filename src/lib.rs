@@ -39,3 +39,4 @@ pub mod origin;
 pub mod process;
 pub mod reply;
 pub mod request;
+mod waited;

@@ -17,6 +17,5 @@ mod stream;
 mod workers;
 
 pub use http2::{as_http1, options as http2_options, server_options};
-pub use places::client_network;
 pub use stream::header_came;
 pub use workers::{Drain, Listener, Rules, Workers};

@@ -14,4 +14,3 @@ pub mod resolve;
 pub mod server;
 pub mod servers;
 pub mod trust;
-pub mod waited;

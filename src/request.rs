@@ -15,6 +15,7 @@ pub mod fields;
 pub mod framing;
 pub mod ids;
 pub mod key;
+pub mod peer;
 pub mod trace;
 pub mod write;
 

@@ -16,8 +16,8 @@ use vms_edge::cache::shelf::{FetchKind, Fill, MAX_SLOTS};
 use vms_edge::cache::store::{Store, Usage};
 use vms_edge::config::{Config, Rates};
 use vms_edge::edge::rate::{MOST_REMEMBERED, RateLimits};
-use vms_edge::origin::forward::Peer;
 use vms_edge::request::key::{Key, KeyMaker};
+use vms_edge::request::peer::Peer;
 use vms_edge::request::{Endpoint, Scheme, examine};
 
 #[global_allocator]

@@ -16,12 +16,12 @@ use crate::cache::shelf::Slot;
 use crate::config;
 use crate::ops::explain::{Answer, Explanation, Id, Mark, Refused, StoredId, Supposed, Treated};
 use crate::ops::moment::{Moment, seconds};
-use crate::origin::forward::Peer;
 use crate::reply::cache_status::BatchResult;
 use crate::reply::error::EdgeError;
 use crate::request::checks::Refusal;
 use crate::request::decline::Bypass;
 use crate::request::key::KeyMaker;
+use crate::request::peer::Peer;
 use crate::request::{self, BatchRequest, Body, Declined, MAX_BODY_BYTES, framing};
 
 /// Why a request passes through that is for no `[[batch]]`.

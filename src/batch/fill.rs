@@ -25,10 +25,11 @@ use crate::ops::spans::{Kind, Span, Spans};
 use crate::origin::answer::{self, Unfit};
 use crate::origin::collapse::{Flights, Lead};
 use crate::origin::fetch::{Answer, Course, FetchError, Origin};
-use crate::origin::forward::{self, Peer};
+use crate::origin::forward;
 use crate::reply::order::Lesson;
 use crate::request::correlation::Correlation;
 use crate::request::key::{Key, UserId};
+use crate::request::peer::Peer;
 use crate::request::trace::Place;
 
 /// What every fill works with.

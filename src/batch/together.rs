@@ -13,9 +13,9 @@ use crate::cache::store::Stored;
 use crate::cache::{Need, Sorted, sort_out};
 use crate::origin::answer::Unfit;
 use crate::origin::fetch::FetchError;
-use crate::origin::waited::waited;
 use crate::reply::cache_status::CacheStatus;
 use crate::request::decline::Bypass;
+use crate::waited::waited;
 
 /// What a flight that was waited for comes to.
 enum Part {

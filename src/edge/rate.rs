@@ -27,12 +27,11 @@ use pingora_http::RequestHeader;
 
 use crate::cache::clock::{Clock, Time};
 use crate::config::Rates;
-use crate::listen::client_network;
 use crate::ops::metrics::LimitedBy;
-use crate::origin::forward::{Peer, client_address};
 use crate::reply::error::EdgeError;
 use crate::request::credential;
 use crate::request::key::{KeyMaker, UserId};
+use crate::request::peer::{Peer, client_address, client_network};
 
 /// Most buckets that each limit remembers.
 pub const MOST_REMEMBERED: usize = 2 * SHARDS * ROOM;

@@ -17,13 +17,13 @@ use crate::batch::{Asked, BatchEndpoint, Outcome, Reply};
 use crate::config::Config;
 use crate::ops::explain::{Explanation, Supposed};
 use crate::origin::fetch::Queue;
-use crate::origin::forward::Peer;
 use crate::origin::servers::Servers;
-use crate::origin::waited::waited;
 use crate::request::checks::Refusal;
 use crate::request::decline::Bypass;
 use crate::request::key::KeyMaker;
+use crate::request::peer::Peer;
 use crate::request::{self, Declined};
+use crate::waited::waited;
 
 /// One configuration at work.
 pub struct Site {

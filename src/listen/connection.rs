@@ -22,8 +22,8 @@ use super::proxy_protocol::{self, Speaker};
 use super::stream::{ClientStream, HeaderWait, Socket, Transport};
 use super::workers::{Common, Phase};
 use crate::ops::metrics::{ConnectionRefusal, Handshake, ListenerKind};
-use crate::origin::forward;
 use crate::reply::error::EdgeError;
+use crate::request::peer::is_trusted;
 
 /// Longest wait for a client that was refused to read why and to end the connection: one that is closed while input is
 /// unread is reset, and its client may then never see the answer.
@@ -84,7 +84,7 @@ async fn prepare<A>(
             return None;
         }
     };
-    let is_trusted = forward::is_trusted(peer.ip(), &rules.trusted_proxies);
+    let is_trusted = is_trusted(peer.ip(), &rules.trusted_proxies);
     if !rules.proxy_protocol
         && !is_trusted
         && let Err(full) = place.belongs_to(peer.ip(), &rules.limits)

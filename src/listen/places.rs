@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::config::Limits;
+use crate::request::peer::client_network;
 
 /// The places that there are, and who has them.
 #[derive(Default)]
@@ -83,14 +84,6 @@ impl Drop for Place {
     }
 }
 
-/// What counts as one client: an IPv4 address, or the IPv6 network of 64 bits that a single line is given.
-pub fn client_network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        v4 => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -146,13 +139,5 @@ mod tests {
         let places = Arc::new(Places::default());
         let _open = places.take(&limits(0, 0)).ok().unwrap();
         assert_eq!(places.take(&limits(1, 0)).err(), Some(Full::Total));
-    }
-
-    #[test]
-    fn an_ipv6_line_is_one_client() {
-        let network = |text| client_network(address(text));
-        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
-        assert_ne!(network("2001:db8:0:1::1"), network("2001:db8::1"));
-        assert_eq!(network("::ffff:10.0.0.1"), address("10.0.0.1"));
     }
 }

@@ -23,9 +23,9 @@ use super::exchange::{self, NoBody, Unquoted};
 pub use super::queue::{Occupancy, Queue};
 use super::server::Turn;
 use super::servers::{Servers, Tried};
-use super::waited::waited;
 use crate::cache::clock::{Clock, Time};
 use crate::config;
+use crate::waited::waited;
 
 pub use super::exchange::MAX_ANSWER_BYTES;
 

@@ -24,9 +24,9 @@ use crate::cache::store::Store;
 use crate::ops::metrics::Metrics;
 use crate::ops::spans::Spans;
 use crate::origin::fetch::Origin;
-use crate::origin::forward::Peer;
 use crate::request::correlation::Correlation;
 use crate::request::key::{KeyMaker, UserId};
+use crate::request::peer::Peer;
 use crate::request::{self, Endpoint, Scheme};
 
 /// Steps after which tasks that still get on are taken to do so for ever.

@@ -1,4 +1,4 @@
-//! How long something was waited for.
+//! How long something was waited for. It knows of nothing else, and every room may use it.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Runs `future` to its end, and tells how long that took; zero if there was nothing to wait for, and then no clock is
 /// looked at.
-pub async fn waited<F: Future>(future: F) -> (F::Output, Duration) {
+pub(crate) async fn waited<F: Future>(future: F) -> (F::Output, Duration) {
     let mut future = pin!(future);
     match poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
         Poll::Ready(output) => (output, Duration::ZERO),
