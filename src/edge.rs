@@ -9,6 +9,7 @@ mod attempts;
 mod client;
 mod correlate;
 pub mod rate;
+mod shown;
 pub mod site;
 mod slow;
 mod span;

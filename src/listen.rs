@@ -13,9 +13,11 @@ mod connection;
 mod http2;
 mod places;
 mod proxy_protocol;
+mod shared;
 mod stream;
 mod workers;
 
 pub use http2::{as_http1, options as http2_options, server_options};
+pub use shared::Rules;
 pub use stream::header_came;
-pub use workers::{Drain, Listener, Rules, Workers};
+pub use workers::{Drain, Listener, Workers};

@@ -8,6 +8,7 @@ mod headers;
 mod invalidate;
 mod limits;
 mod server;
+mod taken;
 pub(super) mod tls;
 mod traces;
 mod upstream;
@@ -41,7 +42,7 @@ pub(super) fn read(text: &str, name: &str) -> Result<Config, ConfigError> {
 
 fn config(mut top: Section<'_>) -> Option<Config> {
     let server = top.section("server").and_then(server::server);
-    let listen = server.as_ref().map(server::taken).unwrap_or_default();
+    let listen = server.as_ref().map(taken::taken).unwrap_or_default();
     let upstream = top
         .section("upstream")
         .and_then(|section| upstream::upstream(section, &listen));

@@ -10,7 +10,7 @@ use http::StatusCode;
 use pingora_proxy::Session;
 
 use super::RequestContext;
-use super::access::{microseconds, shown_method, shown_path};
+use super::shown::{microseconds, shown_method, shown_path};
 use crate::batch::waits::Waits;
 use crate::origin::fetch::Course;
 

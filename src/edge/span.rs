@@ -7,7 +7,7 @@ use pingora_core::Error;
 use pingora_proxy::Session;
 
 use super::RequestContext;
-use super::access::shown_path;
+use super::shown::shown_path;
 use crate::ops::metrics::Label;
 use crate::ops::spans::{Kind, Span};
 use crate::request::trace::Place;

@@ -19,8 +19,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::certificates::TlsListener;
 use super::places::{Full, Place};
 use super::proxy_protocol::{self, Speaker};
+use super::shared::{Phase, Shared};
 use super::stream::{ClientStream, HeaderWait, Socket, Transport};
-use super::workers::{Common, Phase};
 use crate::ops::metrics::{ConnectionRefusal, Handshake, ListenerKind};
 use crate::reply::error::EdgeError;
 use crate::request::peer::is_trusted;
@@ -34,7 +34,7 @@ const MAX_LINGERING: usize = 64;
 
 /// Serves the client at `peer` for as long as the connection lasts.
 pub(super) async fn serve<A>(
-    common: Arc<Common<A>>,
+    shared: Arc<Shared<A>>,
     tls: Option<TlsListener>,
     stream: TcpStream,
     peer: SocketAddr,
@@ -46,21 +46,21 @@ pub(super) async fn serve<A>(
         Some(_) => ListenerKind::Tls,
         None => ListenerKind::Plain,
     };
-    let gauge = common.metrics.clients().connections(kind);
-    let _open = Open::new(&common.open, gauge);
+    let gauge = shared.metrics.clients().connections(kind);
+    let _open = Open::new(&shared.open, gauge);
     let wait = Arc::new(HeaderWait::default());
     // A drain in haste cuts off who has not even said what he wants.
-    let mut phase = common.phase.subscribe();
+    let mut phase = shared.phase.subscribe();
     let prepared = tokio::select! {
         biased;
-        prepared = prepare(&common, tls.as_ref(), stream, peer, &wait) => prepared,
+        prepared = prepare(&shared, tls.as_ref(), stream, peer, &wait) => prepared,
         _ = phase.wait_for(|phase| *phase == Phase::Quick) => return,
     };
     let Some((client, _place)) = prepared else {
         return;
     };
     let app = Arc::new(Application {
-        app: Arc::clone(&common.app),
+        app: Arc::clone(&shared.app),
         wait,
     });
     app.process_new(Box::new(client), &shutdown).await;
@@ -68,19 +68,19 @@ pub(super) async fn serve<A>(
 
 /// All that comes before HTTP; `None` if it did not get as far.
 async fn prepare<A>(
-    common: &Common<A>,
+    shared: &Shared<A>,
     tls: Option<&TlsListener>,
     stream: TcpStream,
     peer: SocketAddr,
     wait: &Arc<HeaderWait>,
 ) -> Option<(ClientStream, Place)> {
-    let rules = common.rules.now();
+    let rules = shared.rules.now();
     let further = rules.limits.header_timeout;
     let first = Instant::now() + further;
-    let mut place = match common.places.take(&rules.limits) {
+    let mut place = match shared.places.take(&rules.limits) {
         Ok(place) => place,
         Err(full) => {
-            refuse(common, full, tls, stream).await;
+            refuse(shared, full, tls, stream).await;
             return None;
         }
     };
@@ -89,7 +89,7 @@ async fn prepare<A>(
         && !is_trusted
         && let Err(full) = place.belongs_to(peer.ip(), &rules.limits)
     {
-        refuse(common, full, tls, stream).await;
+        refuse(shared, full, tls, stream).await;
         return None;
     }
     let mut socket = Socket::new(stream, peer).ok()?;
@@ -99,7 +99,7 @@ async fn prepare<A>(
             false => Ok(Err(proxy_protocol::NoHeader::Invalid)),
         };
         let Ok(Ok(client)) = client else {
-            common
+            shared
                 .metrics
                 .clients()
                 .refused(ConnectionRefusal::ProxyProtocol);
@@ -115,7 +115,7 @@ async fn prepare<A>(
         if let Some(client) = client {
             socket.speaks_for(client);
             if let Err(full) = place.belongs_to(client.ip(), &rules.limits) {
-                refuse(common, full, tls, socket).await;
+                refuse(shared, full, tls, socket).await;
                 return None;
             }
         }
@@ -125,7 +125,7 @@ async fn prepare<A>(
         Some(tls) => {
             let shaken = timeout_at(first, tls.acceptor().tls_handshake(socket)).await;
             let done = matches!(shaken, Ok(Ok(_)));
-            common.metrics.clients().handshake(match done {
+            shared.metrics.clients().handshake(match done {
                 true => Handshake::Ok,
                 false => Handshake::Failed,
             });
@@ -149,7 +149,7 @@ async fn prepare<A>(
 
 /// Closes a connection for which there is no place. Before a TLS handshake there is no way to say why.
 async fn refuse<A>(
-    common: &Common<A>,
+    shared: &Shared<A>,
     full: Full,
     tls: Option<&TlsListener>,
     stream: impl AsyncRead + AsyncWrite + Unpin,
@@ -158,12 +158,12 @@ async fn refuse<A>(
         Full::Total => (ConnectionRefusal::Total, EdgeError::Busy),
         Full::Address => (ConnectionRefusal::Address, EdgeError::TooManyRequests),
     };
-    common.metrics.clients().refused(reason);
-    if tls.is_none() && common.lingering.fetch_add(1, Ordering::Relaxed) < MAX_LINGERING {
+    shared.metrics.clients().refused(reason);
+    if tls.is_none() && shared.lingering.fetch_add(1, Ordering::Relaxed) < MAX_LINGERING {
         let _ = timeout(LINGER, tell(stream, &answer)).await;
     }
     if tls.is_none() {
-        common.lingering.fetch_sub(1, Ordering::Relaxed);
+        shared.lingering.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use ipnet::IpNet;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::server::ShutdownWatch;
 use tokio::runtime::RuntimeMetrics;
@@ -18,8 +16,7 @@ use tokio::sync::watch;
 
 use super::certificates::TlsListener;
 use super::connection;
-use super::places::Places;
-use crate::config::{Config, Limits};
+use super::shared::{Phase, Rules, Shared};
 use crate::ops::metrics::Metrics;
 
 /// How long a listener rests that cannot accept because the system has no descriptor or no memory to give. The connection
@@ -41,67 +38,6 @@ pub enum Drain {
     Quick,
     /// When they have had one more, which loses none of those that are under way.
     Patient,
-}
-
-/// What new connections are taken for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
-    Serving,
-    Patient,
-    Quick,
-    Over,
-}
-
-/// What connections are subject to, and a reload may change for those that come after it.
-pub struct Rules(ArcSwap<Rule>);
-
-/// The rules at one time.
-pub(super) struct Rule {
-    pub(super) limits: Limits,
-    pub(super) trusted_proxies: Vec<IpNet>,
-    pub(super) proxy_protocol: bool,
-}
-
-impl Rules {
-    /// Those of `config`.
-    pub fn of(config: &Config) -> Self {
-        Self(ArcSwap::from_pointee(Rule::of(config)))
-    }
-
-    /// Takes over those of `config`.
-    pub fn apply(&self, config: &Config) {
-        self.0.store(Arc::new(Rule::of(config)));
-    }
-
-    /// Those that are in effect.
-    pub(super) fn now(&self) -> Arc<Rule> {
-        self.0.load_full()
-    }
-}
-
-impl Rule {
-    fn of(config: &Config) -> Self {
-        Self {
-            limits: config.limits,
-            trusted_proxies: config.server.trusted_proxies.clone(),
-            proxy_protocol: config.server.proxy_protocol,
-        }
-    }
-}
-
-/// What all threads share.
-pub(super) struct Common<A> {
-    pub(super) app: Arc<A>,
-    pub(super) rules: Arc<Rules>,
-    pub(super) places: Arc<Places>,
-    pub(super) metrics: Arc<Metrics>,
-    /// Connections that are open, refused ones included.
-    pub(super) open: Arc<AtomicUsize>,
-    /// Refused connections that are waited for.
-    pub(super) lingering: AtomicUsize,
-    pub(super) phase: watch::Sender<Phase>,
-    /// How many accept loops there are.
-    accepting: Arc<AtomicUsize>,
 }
 
 /// Threads that serve.
@@ -132,7 +68,7 @@ impl Workers {
         A: HttpServerApp + Send + Sync + 'static,
     {
         let phase = watch::Sender::new(Phase::Serving);
-        let common = Arc::new(Common {
+        let shared = Arc::new(Shared {
             app: Arc::new(app),
             rules,
             places: Arc::default(),
@@ -145,8 +81,8 @@ impl Workers {
         let mut workers = Self {
             threads: Vec::with_capacity(count),
             runtimes: Vec::with_capacity(count),
-            accepting: Arc::clone(&common.accepting),
-            open: Arc::clone(&common.open),
+            accepting: Arc::clone(&shared.accepting),
+            open: Arc::clone(&shared.open),
             phase,
             shutdown: watch::Sender::new(false),
         };
@@ -158,16 +94,16 @@ impl Workers {
             for listener in listeners {
                 loops.push(AcceptLoop::new(
                     listener,
-                    Arc::clone(&common),
+                    Arc::clone(&shared),
                     workers.shutdown.subscribe(),
                 )?);
             }
             workers.runtimes.push(runtime.metrics());
-            let common = Arc::clone(&common);
+            let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name(format!("vms-edge-{number}"));
             let thread = thread.spawn(move || {
                 seed();
-                runtime.block_on(work(loops, common));
+                runtime.block_on(work(loops, shared));
             })?;
             workers.threads.push(thread);
         }
@@ -230,17 +166,17 @@ fn seed() {
 }
 
 /// What one thread does.
-async fn work<A>(loops: Vec<AcceptLoop<A>>, common: Arc<Common<A>>)
+async fn work<A>(loops: Vec<AcceptLoop<A>>, shared: Arc<Shared<A>>)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let mut phase = common.phase.subscribe();
+    let mut phase = shared.phase.subscribe();
     for accept in loops {
         tokio::spawn(accept.run());
     }
-    // Its sender lives for as long as `common` does.
+    // Its sender lives for as long as `shared` does.
     let _ = phase.wait_for(|phase| *phase >= Phase::Quick).await;
-    common.app.http_cleanup().await;
+    shared.app.http_cleanup().await;
     let _ = phase.wait_for(|phase| *phase == Phase::Over).await;
 }
 
@@ -248,7 +184,7 @@ where
 struct AcceptLoop<A> {
     socket: TcpListener,
     tls: Option<TlsListener>,
-    common: Arc<Common<A>>,
+    shared: Arc<Shared<A>>,
     shutdown: ShutdownWatch,
     _accepting: Accepting,
 }
@@ -259,14 +195,14 @@ where
 {
     fn new(
         listener: &Listener,
-        common: Arc<Common<A>>,
+        shared: Arc<Shared<A>>,
         shutdown: ShutdownWatch,
     ) -> io::Result<Self> {
         Ok(Self {
             socket: listener.socket.try_clone()?,
             tls: listener.tls.clone(),
-            _accepting: Accepting::new(&common.accepting),
-            common,
+            _accepting: Accepting::new(&shared.accepting),
+            shared,
             shutdown,
         })
     }
@@ -274,7 +210,7 @@ where
     async fn run(self) {
         let socket = tokio::net::TcpListener::from_std(self.socket)
             .expect("a bound listener can be registered");
-        let mut phase = self.common.phase.subscribe();
+        let mut phase = self.shared.phase.subscribe();
         let mut is_exhausted = false;
         loop {
             let accepted = tokio::select! {
@@ -286,7 +222,7 @@ where
                 Ok((stream, peer)) => {
                     is_exhausted = false;
                     tokio::spawn(connection::serve(
-                        Arc::clone(&self.common),
+                        Arc::clone(&self.shared),
                         self.tls.clone(),
                         stream,
                         peer,

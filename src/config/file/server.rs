@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::super::address::{LISTEN, NAME, NETWORK, overlap};
+use super::super::address::{LISTEN, NAME, NETWORK};
 use super::super::material::{Token, read_token};
 use super::super::section::{Kind, Section};
 use super::super::{Admin, Server};
+use super::taken::{Taken, clash};
 use super::tls;
 
 const MAX_THREADS: usize = 1024;
@@ -21,20 +22,6 @@ const TOKEN_FILE: Kind<(PathBuf, Token)> = Kind {
         Err(error) => Err(error.to_string()),
     },
 };
-
-/// An address that is listened on, and the key that says so.
-#[derive(Clone, Debug)]
-pub(super) struct Taken {
-    pub(super) key: String,
-    pub(super) address: SocketAddr,
-}
-
-impl Taken {
-    /// The first of `taken` that is in the way of `address`.
-    pub(super) fn find(taken: &[Self], address: SocketAddr) -> Option<&Self> {
-        taken.iter().find(|taken| overlap(address, taken.address))
-    }
-}
 
 pub(super) fn server(mut section: Section<'_>) -> Option<Server> {
     let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080));
@@ -50,11 +37,7 @@ pub(super) fn server(mut section: Section<'_>) -> Option<Server> {
     let trusted_proxies = section.list("trusted_proxies", Vec::new(), &NETWORK);
     let mut taken = Vec::new();
     for (index, address) in listen.iter().flatten().enumerate() {
-        if let Some(other) = Taken::find(&taken, *address) {
-            let problem = format!(
-                "{address} is already taken by {}, {}",
-                other.key, other.address
-            );
+        if let Some(problem) = clash(&taken, *address) {
             let allowed = "addresses of which none covers another";
             section.fault_item("listen", index, problem, allowed);
         }
@@ -97,21 +80,6 @@ pub(super) fn server(mut section: Section<'_>) -> Option<Server> {
     })
 }
 
-/// What `server` listens on.
-pub(super) fn taken(server: &Server) -> Vec<Taken> {
-    let plain = server.listen.iter().map(|address| ("listen", address));
-    let tls = server.tls.iter().map(|tls| ("tls", &tls.listen));
-    let numbered = plain.enumerate().chain(tls.enumerate());
-    let taken = numbered.map(|(index, (key, address))| Taken {
-        key: match key {
-            "tls" => format!("server.tls[{index}].listen"),
-            _ => format!("server.listen[{index}]"),
-        },
-        address: *address,
-    });
-    taken.collect()
-}
-
 /// `taken` is what `[server]` listens on.
 pub(super) fn admin(mut section: Section<'_>, taken: &[Taken]) -> Option<Admin> {
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090));
@@ -119,16 +87,10 @@ pub(super) fn admin(mut section: Section<'_>, taken: &[Taken]) -> Option<Admin> 
     let hosts = section.list("hosts", Vec::new(), &NAME);
     let token_file = section.optional_text("token_file", &TOKEN_FILE);
     if let Some(listen) = listen
-        && let Some(other) = Taken::find(taken, listen)
+        && let Some(problem) = clash(taken, listen)
     {
-        section.fault(
-            "listen",
-            format!(
-                "{listen} is already taken by {}, {}",
-                other.key, other.address
-            ),
-            "an address that [server] does not listen on",
-        );
+        let allowed = "an address that [server] does not listen on";
+        section.fault("listen", problem, allowed);
     }
     section.finish();
     let (token_file, token) = token_file?.unzip();

@@ -7,7 +7,7 @@ use super::super::identity::{ClientCa, Identity, IdentityFault};
 use super::super::names::CLIENT_CERTIFICATES;
 use super::super::section::{Kind, Section};
 use super::super::{ClientCertificate, ServerTls};
-use super::server::Taken;
+use super::taken::{Taken, clash};
 
 /// More would be a mistake, and each is looked at in every handshake.
 const MAX_TABLES: usize = 1_000;
@@ -85,16 +85,9 @@ fn listener(
             })
         });
         let others: Vec<Taken> = taken.iter().cloned().chain(others).collect();
-        if let Some(other) = Taken::find(&others, listen) {
-            let problem = format!(
-                "{listen} is already taken by {}, {}",
-                other.key, other.address
-            );
-            section.fault(
-                "listen",
-                problem,
-                "an address that no other listener covers",
-            );
+        if let Some(problem) = clash(&others, listen) {
+            let allowed = "an address that no other listener covers";
+            section.fault("listen", problem, allowed);
         }
     }
     let listener = match (listen, certificate, key, identity, ca, demand, http2) {

@@ -10,7 +10,7 @@ use super::super::route::CHECK_PATH;
 use super::super::section::{Kind, Section};
 use super::super::units::duration_text;
 use super::super::{Breaker, Health, HealthCheck, Upstream, UpstreamTls};
-use super::server::Taken;
+use super::taken::Taken;
 
 const SHORTEST: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
