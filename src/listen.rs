@@ -14,6 +14,7 @@ mod http2;
 mod places;
 mod proxy_protocol;
 mod shared;
+mod socket;
 mod stream;
 mod workers;
 

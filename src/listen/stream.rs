@@ -1,4 +1,4 @@
-//! A client's connection, as Pingora sees it: bytes, addresses, and a deadline for the header of each request.
+//! A client's connection, as Pingora sees it: a socket or TLS on it, and a deadline for the header of each request.
 //!
 //! The deadline is one for the whole header. It runs from the first byte of a request, or from the connection itself for
 //! its first one, and a client that sends a byte now and then does not move it. While a connection waits for its next
@@ -9,216 +9,89 @@
 //! and [`header_came`].
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora_core::protocols::TcpKeepalive;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::l4::ext::set_tcp_keepalive;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::{SslDigest, TlsRef, TlsStream};
 use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::socket::{READ_BUFFER_BYTES, Socket};
 use crate::reply::error::EdgeError;
-
-/// Bytes buffered towards a client: header and body of a usual hit leave in one write.
-const WRITE_BUFFER_BYTES: usize = 32 << 10;
-
-/// Bytes read from a client at once. Together with the write buffer this is what an idle connection costs.
-const READ_BUFFER_BYTES: usize = 16 << 10;
 
 /// Largest header of a request: as large as one of HTTP/2. Tokens of 8 KiB fit, and cookies beside them.
 const MAX_HEADER_BYTES: usize = 64 << 10;
-
-/// When it is found out that a client is gone: five minutes of silence, then a probe a minute.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive {
-    idle: Duration::from_secs(300),
-    interval: Duration::from_secs(60),
-    count: 5,
-    user_timeout: Duration::ZERO,
-};
-
-/// A client's socket, buffered both ways.
-#[derive(Debug)]
-pub(super) struct Socket {
-    io: BufReader<BufWriter<TcpStream>>,
-    digest: Arc<SocketDigest>,
-    established: SystemTime,
-    id: UniqueIDType,
-}
-
-impl Socket {
-    /// Of the client at `peer`.
-    ///
-    /// # Errors
-    ///
-    /// When the connection is gone already.
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        // A phone that has left its network says no farewell, and a WebSocket may be silent for ever.
-        if set_tcp_keepalive(&stream, &KEEPALIVE).is_err() {
-            return Err(io::ErrorKind::NotConnected.into());
-        }
-        let id = stream.as_raw_fd();
-        let writer = BufWriter::with_capacity(WRITE_BUFFER_BYTES, stream);
-        Ok(Self {
-            io: BufReader::with_capacity(READ_BUFFER_BYTES, writer),
-            digest: digest(id, peer),
-            established: SystemTime::now(),
-            id,
-        })
-    }
-
-    /// Says that the client is another than the peer.
-    pub(super) fn speaks_for(&mut self, client: SocketAddr) {
-        self.digest = digest(self.id, client);
-    }
-}
-
-fn digest(id: UniqueIDType, client: SocketAddr) -> Arc<SocketDigest> {
-    let digest = SocketDigest::from_raw_fd(id);
-    let set = digest.peer_addr.set(Some(client.into()));
-    set.expect("a new digest has no address");
-    Arc::new(digest)
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        // What was written and not sent is sent if the system takes it at once: nobody waits here.
-        let nobody = &mut Context::from_waker(Waker::noop());
-        let _ = Pin::new(&mut self.io).poll_flush(nobody);
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-}
-
-#[async_trait]
-impl Shutdown for Socket {
-    async fn shutdown(&mut self) {
-        // A client that is gone needs no farewell.
-        let _ = self.io.shutdown().await;
-    }
-}
-
-impl UniqueID for Socket {
-    fn id(&self) -> UniqueIDType {
-        self.id
-    }
-}
-
-impl Ssl for Socket {}
-
-impl Peek for Socket {}
-
-impl GetTimingDigest for Socket {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        let digest = TimingDigest {
-            established_ts: self.established,
-            ..TimingDigest::default()
-        };
-        vec![Some(digest)]
-    }
-}
-
-impl GetProxyDigest for Socket {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for Socket {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(Arc::clone(&self.digest))
-    }
-}
 
 /// What a connection waits for.
 #[derive(Debug, Default)]
 pub(super) struct HeaderWait(AtomicU8);
 
-/// The first request, before the deadline of the connection. Nothing of it has come.
-const FIRST: u8 = 0;
-/// The same, and a part of its header has come.
-const FIRST_BEGUN: u8 = 1;
-/// A further request, of which nothing has come.
-const NEXT: u8 = 2;
-/// A part of its header has come.
-const NEXT_BEGUN: u8 = 3;
-/// Nothing: a request is being answered.
-const NOTHING: u8 = 4;
+/// The states of a [`HeaderWait`], which holds them by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Awaited {
+    /// The first request, before the deadline of the connection. Nothing of it has come.
+    First,
+    /// The same, and a part of its header has come.
+    FirstBegun,
+    /// A further request, of which nothing has come.
+    Next,
+    /// A part of its header has come.
+    NextBegun,
+    /// Nothing: a request is being answered.
+    Nothing,
+}
+
+impl Awaited {
+    /// All, in the order of their numbers.
+    const ALL: [Self; 5] = [
+        Self::First,
+        Self::FirstBegun,
+        Self::Next,
+        Self::NextBegun,
+        Self::Nothing,
+    ];
+}
 
 impl HeaderWait {
     /// A request is waited for.
     pub(super) fn begin(&self) {
         // The first one is waited for from the beginning.
-        if self.0.load(Ordering::Relaxed) == NOTHING {
-            self.0.store(NEXT, Ordering::Relaxed);
+        if self.state() == Awaited::Nothing {
+            self.set(Awaited::Next);
         }
     }
 
     /// The whole header of a request is there.
     pub(super) fn end(&self) {
-        self.0.store(NOTHING, Ordering::Relaxed);
-    }
-
-    fn state(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
+        self.set(Awaited::Nothing);
     }
 
     fn some_came(&self) {
-        if matches!(self.state(), FIRST | NEXT) {
-            self.0.fetch_add(1, Ordering::Relaxed);
+        match self.state() {
+            Awaited::First => self.set(Awaited::FirstBegun),
+            Awaited::Next => self.set(Awaited::NextBegun),
+            Awaited::FirstBegun | Awaited::NextBegun | Awaited::Nothing => {}
         }
+    }
+
+    fn state(&self) -> Awaited {
+        Awaited::ALL[usize::from(self.0.load(Ordering::Relaxed))]
+    }
+
+    // A connection is of one thread, so nobody else sets it between a look and this.
+    fn set(&self, state: Awaited) {
+        self.0.store(state as u8, Ordering::Relaxed);
     }
 }
 
@@ -293,13 +166,13 @@ impl ClientStream {
     /// The end of the stream, once the deadline for what is waited for has passed.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let state = self.wait.state();
-        if matches!(state, NEXT | NOTHING) {
+        if matches!(state, Awaited::Next | Awaited::Nothing) {
             return Poll::Pending;
         }
         let deadline = &mut self.deadline;
         let timer = deadline.timer.get_or_insert_with(|| {
             let at = match state {
-                NEXT_BEGUN => Instant::now() + deadline.further,
+                Awaited::NextBegun => Instant::now() + deadline.further,
                 _ => deadline.first,
             };
             Box::pin(tokio::time::sleep_until(at))
@@ -309,7 +182,7 @@ impl ClientStream {
         }
         deadline.is_over = true;
         // Whoever has sent nothing has nothing to be answered. HTTP/2 ends with its connection.
-        if matches!(state, FIRST_BEGUN | NEXT_BEGUN) && self.speaks_http1() {
+        if matches!(state, Awaited::FirstBegun | Awaited::NextBegun) && self.speaks_http1() {
             self.answer(cx, &EdgeError::RequestTimeout);
         }
         Poll::Ready(Ok(()))
@@ -336,13 +209,13 @@ impl AsyncRead for ClientStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.wait.state() == NOTHING {
+        if this.wait.state() == Awaited::Nothing {
             return either!(&mut this.io, io => Pin::new(io).poll_read(cx, buffer));
         }
         if this.deadline.is_over {
             return Poll::Ready(Ok(()));
         }
-        if this.wait.state() == NEXT {
+        if this.wait.state() == Awaited::Next {
             // They may be of an earlier request.
             this.deadline.timer = None;
             this.deadline.bytes = 0;
