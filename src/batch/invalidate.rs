@@ -10,9 +10,9 @@ use pingora_http::RequestHeader;
 
 use super::fill::Filler;
 use crate::cache::clock::Time;
+use crate::cache::marks::Scope;
 use crate::cache::marks::Strength::{self, Hard};
 use crate::config::{Config, EndpointId};
-use crate::ops::metrics::MarkScope;
 use crate::ops::purge::Purge;
 use crate::request::credential;
 use crate::request::key::{KeyMaker, UserId};
@@ -109,18 +109,18 @@ impl Filler {
     /// Marks all items of a user.
     fn mark_user(&self, strength: Strength, user: UserId, now: Time) {
         self.marks.user(strength, user, now);
-        self.metrics.mark(MarkScope::User);
+        self.metrics.mark(Scope::User);
     }
 
     /// Marks an item of an endpoint, for everyone.
     fn mark_item(&self, strength: Strength, endpoint: EndpointId, id: u64, now: Time) {
         self.marks.item(strength, endpoint, id, now);
-        self.metrics.mark(MarkScope::Item);
+        self.metrics.mark(Scope::Item);
     }
 
     /// Marks everything.
     fn mark_everything(&self, strength: Strength, now: Time) {
         self.marks.everything(strength, now);
-        self.metrics.mark(MarkScope::All);
+        self.metrics.mark(Scope::All);
     }
 }

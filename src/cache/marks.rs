@@ -4,8 +4,9 @@
 //! the race between a fill and a write are one rule, and a mark costs the same however much it covers. A soft mark takes
 //! only the freshness of what it covers: that is stale from then on, and otherwise as old as it is.
 //!
-//! A mark is remembered for as long as anything that it covers could be, on a shelf or on its way there. If marks are so many that one must be
-//! forgotten sooner, it becomes one of everything: a lost mark must never bring back what it covered.
+//! A mark is remembered for as long as anything that it covers could be, on a shelf or on its way there. If marks are so
+//! many that one must be forgotten sooner, it becomes one of everything: a lost mark must never bring back what it
+//! covered.
 
 mod remembered;
 
@@ -54,19 +55,19 @@ pub enum Scope {
     /// An item, for everyone.
     Item,
     /// Everything.
-    Everything,
+    All,
 }
 
 impl Scope {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 3] = [Self::User, Self::Item, Self::Everything];
+    pub const ALL: [Self; 3] = [Self::User, Self::Item, Self::All];
 
-    /// The name in purges and in what operators are told.
+    /// The name in metrics and in what operators are told.
     pub fn name(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Item => "item",
-            Self::Everything => "everything",
+            Self::All => "all",
         }
     }
 }
@@ -186,7 +187,7 @@ impl Marks {
     /// Marks everything.
     pub fn everything(&self, strength: Strength, now: Time) {
         self.layer(strength).everything.raise(now);
-        self.note(Scope::Everything, strength, now);
+        self.note(Scope::All, strength, now);
     }
 
     /// What covers a user's shelf of an endpoint's items.
@@ -262,7 +263,7 @@ impl Layer {
         let user = self.users.get(user).map(|at| (Scope::User, at));
         let item = self.items.get(&(endpoint, id)).map(|at| (Scope::Item, at));
         // Looked at last, since it takes the place of marks that are forgotten.
-        let everything = self.everything.get().map(|at| (Scope::Everything, at));
+        let everything = self.everything.get().map(|at| (Scope::All, at));
         let marks = [user, item, everything].into_iter().flatten();
         marks.max_by_key(|(_, at)| *at)
     }
@@ -486,7 +487,7 @@ mod tests {
         assert_eq!(told.len(), 1 + RECENT + 1);
         assert_eq!(told[0], of(Scope::Item, Hard, 100));
         assert_eq!(told[1], of(Scope::User, Soft, 99));
-        assert_eq!(told[9], of(Scope::Everything, Hard, 1));
+        assert_eq!(told[9], of(Scope::All, Hard, 1));
     }
 
     proptest! {

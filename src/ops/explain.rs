@@ -130,7 +130,7 @@ pub struct StoredId {
 /// A mark.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Mark {
-    /// `user`, `item` or `everything`.
+    /// `user`, `item` or `all`.
     pub scope: &'static str,
     /// `hard` or `soft`.
     pub strength: &'static str,

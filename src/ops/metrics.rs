@@ -24,6 +24,7 @@ use prometheus::{
 };
 use tokio::runtime::RuntimeMetrics;
 
+use crate::cache::marks::Scope;
 use crate::cache::store::Usage;
 use crate::origin::fetch::Queue;
 use crate::origin::servers::Servers;
@@ -32,7 +33,7 @@ use crate::request::decline::Bypass;
 pub use clients::ClientMetrics;
 pub use label::{
     CertificateReload, ConnectionRefusal, FetchOutcome, Handshake, ItemResult, Label, LimitedBy,
-    ListenerKind, MarkScope, ReloadResult, RequestKind, SpanResult, StatusClass, UpgradeResult,
+    ListenerKind, ReloadResult, RequestKind, SpanResult, StatusClass, UpgradeResult,
 };
 use process::Process;
 use watched::Watched;
@@ -134,7 +135,7 @@ pub struct Metrics {
     fetch_seconds: Histogram,
     fetch_queue_seconds: Histogram,
     bypasses: CounterPer<Bypass>,
-    marks: CounterPer<MarkScope>,
+    marks: CounterPer<Scope>,
     request_seconds: [Histogram; 2],
     responses: [CounterPer<StatusClass>; 2],
     requests_in_flight: IntGauge,
@@ -335,7 +336,7 @@ impl Metrics {
     }
 
     /// Counts an invalidation.
-    pub fn mark(&self, scope: MarkScope) {
+    pub fn mark(&self, scope: Scope) {
         self.marks.add(scope, 1);
     }
 

@@ -1,7 +1,8 @@
 //! What was counted up to one moment, to be held against another.
 
 use super::{Label, Metrics, RequestKind};
-use crate::ops::metrics::{FetchOutcome, ItemResult, MarkScope};
+use crate::cache::marks::Scope;
+use crate::ops::metrics::{FetchOutcome, ItemResult};
 use crate::reply::cache_status::BatchResult;
 use crate::request::decline::Bypass;
 
@@ -105,7 +106,7 @@ impl Metrics {
     }
 
     /// Invalidations, by what they cover.
-    pub fn marks(&self) -> impl Iterator<Item = (MarkScope, u64)> {
+    pub fn marks(&self) -> impl Iterator<Item = (Scope, u64)> {
         self.marks.all()
     }
 }

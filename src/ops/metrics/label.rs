@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 
+use crate::cache::marks::Scope;
 use crate::origin::answer::Unfit;
 use crate::origin::fetch::FetchError;
 use crate::origin::server::ServerState;
@@ -120,18 +121,6 @@ label! {
 }
 
 label! {
-    /// What a mark covers.
-    MarkScope as "scope" {
-        /// All items of one user.
-        User = "user",
-        /// One item, for everyone.
-        Item = "item",
-        /// Everything.
-        All = "all",
-    }
-}
-
-label! {
     /// What kind of request it was.
     RequestKind as "kind" {
         /// On a batch path, answered by the edge.
@@ -231,6 +220,7 @@ macro_rules! label_of {
 label_of!(BatchResult as "result");
 label_of!(Bypass as "reason");
 label_of!(ServerState as "state");
+label_of!(Scope as "scope");
 
 impl FetchOutcome {
     /// Of a fetch without answer.

@@ -139,7 +139,7 @@ async fn the_mark_that_decides_is_told() {
 
     for (body, scope) in [
         (r#"{"user":"tok-1-ios"}"#, "user"),
-        (r#"{"everything":true}"#, "everything"),
+        (r#"{"everything":true}"#, "all"),
     ] {
         world.advance(1);
         purge(&world, body).await;

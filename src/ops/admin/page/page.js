@@ -211,7 +211,7 @@ const STATES = {
   unhealthy: ["bad", "Passed over"],
 };
 
-const SCOPES = { user: "All of one user", item: "One item, for everyone", everything: "Everything" };
+const SCOPES = { user: "All of one user", item: "One item, for everyone", all: "Everything" };
 
 function show(status, history, minutes) {
   const { last_1m, last_5m, since_start } = status.traffic;
