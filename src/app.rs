@@ -28,8 +28,8 @@ use self::reload::Reloader;
 use self::sockets::{Bound, Inherited};
 use crate::cache::clock::Clock;
 use crate::config::Config;
-use crate::edge::EdgeProxy;
 use crate::edge::site::Site;
+use crate::edge::{EdgeProxy, MAX_TRIES};
 use crate::listen::certificates::{Certificates, NoTls};
 use crate::listen::{self, Drain, Listener, Workers};
 use crate::ops::log::Control;
@@ -77,6 +77,9 @@ pub enum StartError {
     /// Threads cannot be started.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),
+    /// There are no descriptors for the sockets that listen.
+    #[error("cannot duplicate a listening socket: {0}")]
+    Descriptors(io::Error),
 }
 
 /// What an edge is given beside its configuration.
@@ -196,7 +199,7 @@ impl Edge {
             &self.tls_listeners,
             &followers.certificates,
         );
-        let listeners = listeners.map_err(StartError::Threads)?;
+        let listeners = listeners.map_err(StartError::Descriptors)?;
         let in_flight = lasting.metrics.in_flight().clone();
         let workers = Workers::start(
             config.server.threads,
@@ -211,7 +214,8 @@ impl Edge {
         lasting.metrics.watch_runtimes(runtimes);
 
         // Last: whoever asks whether the edge is ready, or for its metrics, is answered when all of it is there.
-        let socket = self.admin.try_clone().map_err(StartError::Threads)?.socket;
+        let admin = self.admin.try_clone();
+        let socket = admin.map_err(StartError::Descriptors)?.socket;
         let office = admin::office(&lasting, &site, &reloader, &ready, followers.log.clone());
         let admin_closed = admin::open(office, socket, runtime);
         Ok(Running {
@@ -373,6 +377,3 @@ fn http_proxy(config: &Config, edge: EdgeProxy) -> HttpProxy<EdgeProxy> {
     proxy.handle_init_modules();
     proxy
 }
-
-/// Servers and connections that one request tries at the most.
-const MAX_TRIES: usize = 16;

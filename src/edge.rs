@@ -30,6 +30,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use prometheus::IntGauge;
 
+pub use self::attempts::MAX_TRIES;
 use self::attempts::{Attempts, is_read};
 use self::rate::Limited;
 use self::site::{Site, Verdict};

@@ -1,8 +1,8 @@
 //! The process: what it is told by signals, whom it succeeds and who succeeds it, and what it tells whoever started it.
 
 mod handover;
-mod manager;
 pub mod signals;
+mod systemd;
 
 use std::path::PathBuf;
 
@@ -38,7 +38,7 @@ pub enum Succeeds {
 pub fn serve(config: Config, file: PathBuf, succeeds: Succeeds) -> Outcome {
     let logs = log::start(&config.log)?;
     let (predecessor, sockets) = match succeeds {
-        Succeeds::Nobody => (None, manager::sockets(&config.listeners())),
+        Succeeds::Nobody => (None, systemd::sockets(&config.listeners())),
         Succeeds::Predecessor => {
             let (predecessor, sockets) = Predecessor::take_over()?;
             (Some(predecessor), sockets)
@@ -65,13 +65,13 @@ pub fn serve(config: Config, file: PathBuf, succeeds: Succeeds) -> Outcome {
     }
     // Before it hears that the process serves: from then on it may have to do without.
     match running.sockets() {
-        Ok(sockets) => manager::keep(&sockets),
+        Ok(sockets) => systemd::keep(&sockets),
         // Clients may have taken all descriptors already.
         Err(error) => {
             tracing::warn!(%error, "the service manager is not asked to keep the sockets")
         }
     }
-    manager::ready();
+    systemd::ready();
     obey(&mut signals, running);
     Ok(())
 }
@@ -81,10 +81,10 @@ fn obey(signals: &mut Signals, running: Running) {
     loop {
         match signals.wait() {
             Wish::Reload => {
-                manager::reloading();
+                systemd::reloading();
                 // What comes of it is told by the log.
                 running.reload(Asker::Signal);
-                manager::ready();
+                systemd::ready();
             }
             Wish::HandOver if hand_over(&running) => {
                 running.leave(|| signals.say_stop());
@@ -93,7 +93,7 @@ fn obey(signals: &mut Signals, running: Running) {
             Wish::HandOver => {}
             Wish::Stop => {
                 tracing::info!("shutting down");
-                manager::stopping();
+                systemd::stopping();
                 running.stop_unless(|| signals.say_stop());
                 return;
             }
@@ -110,19 +110,19 @@ fn hand_over(running: &Running) -> bool {
         return false;
     }
     tracing::info!("starting a successor");
-    manager::starting_successor();
+    systemd::starting_successor();
     let sockets = running.sockets().map_err(handover::NotHandedOver::from);
     let successor = sockets.and_then(|sockets| handover::hand_over(&sockets));
     match successor {
         Ok(process) => {
-            manager::succeeded_by(process);
+            systemd::succeeded_by(process);
             tracing::info!(process, "handed over, finishing what is in flight");
             true
         }
         Err(error) => {
             running.upgraded(UpgradeResult::Failed);
             tracing::error!(%error, "not handed over, going on");
-            manager::not_succeeded();
+            systemd::not_succeeded();
             false
         }
     }

@@ -15,7 +15,7 @@ use vms_edge::cache::header::{Headers, StoredHeader};
 use vms_edge::cache::shelf::{FetchKind, Fill, MAX_SLOTS};
 use vms_edge::cache::store::{Store, Usage};
 use vms_edge::config::{Config, Rates};
-use vms_edge::edge::rate::{MOST_REMEMBERED, RateLimits};
+use vms_edge::edge::rate::{MAX_REMEMBERED, RateLimits};
 use vms_edge::request::key::{Key, KeyMaker};
 use vms_edge::request::peer::Peer;
 use vms_edge::request::{Endpoint, Scheme, examine};
@@ -369,7 +369,7 @@ fn rate_limits_take_a_few_megabytes_however_many_tokens_and_addresses_ask() {
             assert_eq!(admitted, Ok(()), "nobody pays for another");
         }
         let taken = meter.bytes();
-        println!("{MOST_REMEMBERED} buckets for each limit at the most take {taken} bytes");
+        println!("{MAX_REMEMBERED} buckets for each limit at the most take {taken} bytes");
         assert!(taken < 24 * MIB, "{taken} bytes");
     });
 }

@@ -10,13 +10,13 @@ mod limits;
 mod server;
 mod taken;
 pub(super) mod tls;
-mod traces;
+mod tracing;
 mod upstream;
 
 use std::time::Duration;
 
+use ::tracing::Level;
 use toml::de::DeTable;
-use tracing::Level;
 
 use super::fault::Faults;
 use super::names::{FORMATS, LEVELS};
@@ -55,7 +55,7 @@ fn config(mut top: Section<'_>) -> Option<Config> {
         .section("admin")
         .and_then(|section| server::admin(section, &listen));
     let log = top.section("log").and_then(log);
-    let tracing = top.section("tracing").and_then(traces::tracing);
+    let tracing = top.section("tracing").and_then(tracing::tracing);
     top.finish();
     Some(Config {
         upstream: upstream?,

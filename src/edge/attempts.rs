@@ -17,6 +17,9 @@ use crate::origin::server::Turn;
 use crate::origin::servers::{Servers, Tried};
 use crate::request::framing;
 
+/// Servers and connections that one request tries at the most.
+pub const MAX_TRIES: usize = 16;
+
 /// What was tried for one request so far.
 #[derive(Default)]
 pub(super) struct Attempts {

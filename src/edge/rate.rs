@@ -2,7 +2,7 @@
 //!
 //! Each has a token bucket (GCRA, of the crate governor), in a table of our own. Governor's own tables grow with every key
 //! that they ever saw until they are swept; pingora-limits has a fixed size, but it estimates, and counts whose 64-bit hashes
-//! collide as one. Here a key is compared whole, so nobody pays for another, and there are at most [`MOST_REMEMBERED`].
+//! collide as one. Here a key is compared whole, so nobody pays for another, and there are at most [`MAX_REMEMBERED`].
 //!
 //! # What is forgotten
 //!
@@ -34,7 +34,7 @@ use crate::request::key::{KeyMaker, UserId};
 use crate::request::peer::{Peer, client_address, client_network};
 
 /// Most buckets that each limit remembers.
-pub const MOST_REMEMBERED: usize = 2 * SHARDS * ROOM;
+pub const MAX_REMEMBERED: usize = 2 * SHARDS * ROOM;
 
 /// Parts of a table, each with a lock of its own.
 const SHARDS: usize = 16;
@@ -272,7 +272,7 @@ mod tests {
             shard.newer.len() + shard.older.len()
         });
         let remembered: usize = lengths.sum();
-        assert!((MOST_REMEMBERED / 2..=MOST_REMEMBERED).contains(&remembered));
+        assert!((MAX_REMEMBERED / 2..=MAX_REMEMBERED).contains(&remembered));
     }
 
     proptest! {

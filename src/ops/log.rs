@@ -118,7 +118,7 @@ impl Control {
 ///
 /// When logging was started before.
 pub fn start(log: &Log) -> Result<LogGuard, TryInitError> {
-    let (writer, worker) = writer(io::stderr(), MOST_WAITING);
+    let (writer, worker) = writer(io::stderr(), MAX_WAITING);
     let dropped = writer.error_counter();
     let form = Form::new(log.format);
     let lines = fmt::layer()
@@ -140,7 +140,7 @@ pub fn start(log: &Log) -> Result<LogGuard, TryInitError> {
 }
 
 /// Lines that wait until they are written; beyond them, lines are dropped and counted.
-const MOST_WAITING: usize = 128_000;
+const MAX_WAITING: usize = 128_000;
 
 /// Writes to `to` on a thread of its own: whoever has a line to write never waits for it.
 fn writer(to: impl io::Write + Send + 'static, most_waiting: usize) -> (NonBlocking, WorkerGuard) {

@@ -21,7 +21,7 @@ use crate::config;
 use crate::request::trace::{Context, Place};
 
 /// Most spans that wait for the collector; beyond them, spans are dropped and counted.
-pub const MOST_WAITING: usize = 4096;
+pub const MAX_WAITING: usize = 4096;
 
 /// One span, ended.
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ pub struct Spans {
 impl Spans {
     /// An empty queue; what is put in can be taken out at the other end.
     pub fn new(metrics: Arc<Metrics>) -> (Self, mpsc::Receiver<Span>) {
-        let (queue, other_end) = mpsc::channel(MOST_WAITING);
+        let (queue, other_end) = mpsc::channel(MAX_WAITING);
         (Self { queue, metrics }, other_end)
     }
 
@@ -181,7 +181,7 @@ mod tests {
             has_failed: false,
             attributes: Vec::new(),
         };
-        for _ in 0..MOST_WAITING + 7 {
+        for _ in 0..MAX_WAITING + 7 {
             spans.record(span.clone());
         }
         let usage = Store::new(1 << 20, Duration::ZERO).usage();

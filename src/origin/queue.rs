@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 /// Most fetches that wait; whoever comes then is told so at once.
-const MOST_WAITING: usize = 4096;
+const MAX_WAITING: usize = 4096;
 
 /// Where fetches wait for their turn.
 pub struct Queue {
@@ -81,7 +81,7 @@ impl Queue {
     pub(super) async fn enter(&self) -> Option<Place<'_>> {
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
-        if before >= MOST_WAITING {
+        if before >= MAX_WAITING {
             return None;
         }
         let permit = timeout(self.patience, self.places.acquire()).await.ok()?;
@@ -249,7 +249,7 @@ mod tests {
     async fn whoever_finds_too_many_waiting_is_sent_away_at_once() {
         let queue = Queue::new(1, 1, Duration::MAX);
         let _taken = queue.enter().await;
-        let mut waiting: Vec<_> = (0..MOST_WAITING).map(|_| Box::pin(queue.enter())).collect();
+        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(queue.enter())).collect();
         for turn in &mut waiting {
             assert!(polled_once(turn.as_mut()).is_pending());
         }

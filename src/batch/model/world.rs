@@ -30,7 +30,7 @@ use crate::request::peer::Peer;
 use crate::request::{self, Endpoint, Scheme};
 
 /// Steps after which tasks that still get on are taken to do so for ever.
-const MOST_STEPS: usize = 2_000;
+const MAX_STEPS: usize = 2_000;
 
 /// A batch that was asked, and what came of it.
 struct Client {
@@ -357,7 +357,7 @@ impl World {
     fn wait(&mut self, seconds: u64) {
         for _ in 0..seconds {
             // Nobody takes a second for what he can do at once.
-            self.run(MOST_STEPS);
+            self.run(MAX_STEPS);
             self.hand.advance(Duration::from_secs(1));
             let now = self.filler.clock.now();
             let late: Vec<u64> = self
@@ -417,14 +417,14 @@ impl World {
 
     /// Everybody who has not left gets an answer once the VMS answers what it was asked.
     fn end(&mut self) -> Result<(), String> {
-        for _ in 0..MOST_STEPS {
-            self.run(MOST_STEPS);
+        for _ in 0..MAX_STEPS {
+            self.run(MAX_STEPS);
             match self.fetch(0) {
                 Some(number) => self.deliver(number),
                 None => break,
             }
         }
-        self.run(MOST_STEPS);
+        self.run(MAX_STEPS);
         self.judge()?;
         let left = self
             .clients

@@ -5,16 +5,16 @@ use std::time::Duration;
 use super::super::section::Section;
 use super::super::{Limits, Rates};
 
-const MOST_CONNECTIONS: usize = 1_000_000;
+const MAX_CONNECTIONS: usize = 1_000_000;
 /// Most requests per second that a limit can allow, and most at once.
-const MOST_REQUESTS: usize = 1_000_000;
+const MAX_REQUESTS: usize = 1_000_000;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) fn limits(mut section: Section<'_>) -> Option<Limits> {
-    let connections = section.whole("connections", 0, 0..=MOST_CONNECTIONS);
-    let address_connections = section.whole("address_connections", 0, 0..=MOST_CONNECTIONS);
+    let connections = section.whole("connections", 0, 0..=MAX_CONNECTIONS);
+    let address_connections = section.whole("address_connections", 0, 0..=MAX_CONNECTIONS);
     let header_timeout = section.duration(
         "header_timeout",
         Duration::from_secs(10),
@@ -45,8 +45,8 @@ fn rate(
     rate: &'static str,
     burst: &'static str,
 ) -> Option<(usize, usize)> {
-    let per_second = section.whole(rate, 0, 0..=MOST_REQUESTS);
-    let at_once = section.whole(burst, 0, 0..=MOST_REQUESTS);
+    let per_second = section.whole(rate, 0, 0..=MAX_REQUESTS);
+    let at_once = section.whole(burst, 0, 0..=MAX_REQUESTS);
     let (per_second, at_once) = (per_second?, at_once?);
     if per_second == 0 && at_once > 0 {
         let problem = format!("has no effect without limits.{rate}");
