@@ -17,7 +17,7 @@ mod span;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -70,9 +70,6 @@ pub struct RequestContext {
     bypass: Option<Bypass>,
     /// How many ids a batch asks, if it is one.
     ids: Option<usize>,
-    /// When the VMS was asked, and how long until its header came.
-    asked_upstream: Option<Instant>,
-    upstream: Option<Duration>,
     attempts: Attempts,
     times: Times,
     /// Whether the VMS was connected to, so that it may have the request.
@@ -146,8 +143,6 @@ impl ProxyHttp for EdgeProxy {
             batch: None,
             bypass: None,
             ids: None,
-            asked_upstream: None,
-            upstream: None,
             attempts: Attempts::default(),
             times: Times::default(),
             sent: false,
@@ -237,7 +232,7 @@ impl ProxyHttp for EdgeProxy {
             Verdict::Reply(mut reply) => {
                 metrics.batch(&endpoint.counters, reply.result);
                 ctx.batch = Some(reply.result);
-                ctx.upstream = reply.upstream;
+                ctx.times.fetched = reply.upstream;
                 let author = reply.author;
                 ctx.tell_id(&mut reply.header, author)?;
                 let written = waited(client::write(session, reply.header, reply.body)).await;
@@ -271,9 +266,7 @@ impl ProxyHttp for EdgeProxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<Box<HttpPeer>> {
-        let now = Instant::now();
-        ctx.asked_upstream = Some(now);
-        ctx.times.vms_asked(now);
+        ctx.times.vms_asked();
         let request = session.req_header();
         let idle_timeout = ctx.site.config.upstream.idle_timeout;
         let peer = ctx
@@ -340,9 +333,7 @@ impl ProxyHttp for EdgeProxy {
                 session.set_keepalive(None);
             }
         }
-        let now = Instant::now();
-        ctx.upstream = ctx.asked_upstream.map(|asked| now - asked);
-        ctx.times.header_came(now);
+        ctx.times.header_came();
         if let Some(reason) = ctx.bypass {
             response.append_header("Cache-Status", CacheStatus::Bypass(reason).to_field())?;
         }

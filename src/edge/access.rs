@@ -48,7 +48,7 @@ pub(super) fn record(session: &Session, error: Option<&Error>, ctx: &RequestCont
         cache = ctx.batch.map(BatchResult::name),
         bypass = ctx.bypass.map(Bypass::name),
         limited = ctx.limited.map(|limited: Limited| limited.by.name()),
-        upstream_us = ctx.upstream.map(microseconds),
+        upstream_us = ctx.times.upstream().map(microseconds),
         request_id = %ctx.correlation.id,
         "request"
     );

@@ -21,6 +21,8 @@ pub(super) struct Times {
     pub(super) body: Duration,
     /// Waiting for fetches.
     pub(super) waits: Waits,
+    /// How long the longest took of the fetches that an answer is made of, if any.
+    pub(super) fetched: Option<Duration>,
     /// Waiting until the client took the answer.
     pub(super) write: Duration,
     /// When the VMS was first asked for a request that passes through, when all of its body had come, and when the header
@@ -32,8 +34,8 @@ pub(super) struct Times {
 
 impl Times {
     /// The VMS is asked, for the first time or once more.
-    pub(super) fn vms_asked(&mut self, at: Instant) {
-        self.asked.get_or_insert(at);
+    pub(super) fn vms_asked(&mut self) {
+        self.asked.get_or_insert_with(Instant::now);
     }
 
     /// The whole body has come, if there is one.
@@ -41,9 +43,16 @@ impl Times {
         self.body_came = Some(Instant::now());
     }
 
-    /// The final header of the VMS's answer came at this time.
-    pub(super) fn header_came(&mut self, at: Instant) {
-        self.header_came = Some(at);
+    /// The final header of the VMS's answer has come.
+    pub(super) fn header_came(&mut self) {
+        self.header_came = Some(Instant::now());
+    }
+
+    /// How long the VMS was waited for in all, turns and the client's body included; `None` if it gave no answer.
+    pub(super) fn upstream(&self) -> Option<Duration> {
+        let passed = self.header_came.zip(self.asked);
+        let passed = passed.map(|(header_came, asked)| header_came - asked);
+        passed.or(self.fetched)
     }
 }
 

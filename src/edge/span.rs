@@ -55,7 +55,7 @@ pub(super) fn record(
     if let Some(server) = ctx.attempts.server() {
         attributes.push(("vms_edge.server", server.to_string().into()));
     }
-    if let Some(upstream) = ctx.upstream {
+    if let Some(upstream) = ctx.times.upstream() {
         attributes.push(("vms_edge.upstream_seconds", upstream.into()));
     }
     if has_failed {
