@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::certificates::TlsListener;
 use super::places::{Full, Place};
-use super::proxy_protocol::{self, Speaker};
+use super::proxy_protocol::{self, NoHeader, Speaker};
 use super::shared::{Phase, Shared};
 use super::socket::Socket;
 use super::stream::{ClientStream, HeaderWait, Transport};
@@ -94,19 +94,17 @@ async fn prepare<A>(
         return None;
     }
     let mut socket = Socket::new(stream, peer).ok()?;
+    let clients = shared.metrics.clients();
     if rules.proxy_protocol {
-        let client = match is_trusted {
-            true => timeout_at(first, proxy_protocol::read(&mut socket)).await,
-            false => Ok(Err(proxy_protocol::NoHeader::Invalid)),
+        let told = match is_trusted {
+            true => proxy_header(&mut socket, first).await,
+            false => Err(NoHeader::Invalid),
         };
-        let Ok(Ok(client)) = client else {
-            shared
-                .metrics
-                .clients()
-                .refused(ConnectionRefusal::ProxyProtocol);
+        let Ok(speaker) = told else {
+            clients.refused(ConnectionRefusal::ProxyProtocol);
             return None;
         };
-        let client = match client {
+        let client = match speaker {
             Speaker::Client(client) => Some(client),
             // Nobody whose word on earlier hops would be believed.
             Speaker::Anybody => Some(SocketAddr::from(([0; 4], 0))),
@@ -124,28 +122,43 @@ async fn prepare<A>(
     let transport = match tls {
         None => Transport::Plain(socket),
         Some(tls) => {
-            let shaken = timeout_at(first, tls.acceptor().tls_handshake(socket)).await;
-            let done = matches!(shaken, Ok(Ok(_)));
-            shared.metrics.clients().handshake(match done {
-                true => Handshake::Ok,
-                false => Handshake::Failed,
+            let shaken = shake_hands(tls, socket, peer, first).await;
+            clients.handshake(match shaken {
+                Some(_) => Handshake::Ok,
+                None => Handshake::Failed,
             });
-            match shaken {
-                Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
-                // Alerts and versions, never anything that was sent.
-                Ok(Err(error)) => {
-                    tracing::debug!(%peer, %error, "a TLS handshake failed");
-                    return None;
-                }
-                Err(_) => {
-                    tracing::debug!(%peer, "a TLS handshake was not done in time");
-                    return None;
-                }
-            }
+            shaken?
         }
     };
     let wait = Arc::clone(wait);
     Some((ClientStream::new(transport, wait, first, further), place))
+}
+
+/// Whom the proxy speaks for, as it says before the deadline.
+async fn proxy_header(socket: &mut Socket, deadline: Instant) -> Result<Speaker, NoHeader> {
+    let told = timeout_at(deadline, proxy_protocol::read(socket)).await;
+    told.unwrap_or_else(|late| Err(NoHeader::Io(late.into())))
+}
+
+/// The stream within TLS, if both agree on it before the deadline.
+async fn shake_hands(
+    tls: &TlsListener,
+    socket: Socket,
+    peer: SocketAddr,
+    deadline: Instant,
+) -> Option<Transport> {
+    match timeout_at(deadline, tls.acceptor().tls_handshake(socket)).await {
+        Ok(Ok(stream)) => Some(Transport::Tls(Box::new(stream))),
+        // Alerts and versions, never anything that was sent.
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "a TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "a TLS handshake was not done in time");
+            None
+        }
+    }
 }
 
 /// Closes a connection for which there is no place. Before a TLS handshake there is no way to say why.

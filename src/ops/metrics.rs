@@ -6,17 +6,19 @@
 mod cache;
 mod clients;
 pub mod counts;
+mod fetches;
 mod label;
+mod life;
 mod process;
 mod queue;
 mod reading;
+mod requests;
 mod runtimes;
 mod servers;
 mod watched;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
@@ -31,11 +33,14 @@ use crate::origin::servers::Servers;
 use crate::reply::cache_status::BatchResult;
 use crate::request::decline::Bypass;
 pub use clients::ClientMetrics;
+use fetches::Fetches;
 pub use label::{
     CertificateReload, ConnectionRefusal, FetchOutcome, Handshake, ItemResult, Label, LimitedBy,
     ListenerKind, ReloadResult, RequestKind, SpanResult, StatusClass, UpgradeResult,
 };
+use life::Life;
 use process::Process;
+use requests::Requests;
 use watched::Watched;
 
 /// A counter for each value of a label, found without hashing.
@@ -129,22 +134,14 @@ pub struct Metrics {
     endpoints: EndpointFamilies,
     batch_requests: CounterPer<BatchResult>,
     batch_items: CounterPer<ItemResult>,
-    fetches: CounterPer<FetchOutcome>,
-    fetch_ids: IntCounter,
-    collapsed_ids: IntCounter,
-    fetch_seconds: Histogram,
-    fetch_queue_seconds: Histogram,
+    fetches: Fetches,
     bypasses: CounterPer<Bypass>,
     marks: CounterPer<Scope>,
-    request_seconds: [Histogram; 2],
-    responses: [CounterPer<StatusClass>; 2],
-    requests_in_flight: IntGauge,
+    requests: Requests,
     rate_limited: CounterPer<LimitedBy>,
     spans: CounterPer<SpanResult>,
     order_contradictions: IntCounter,
-    reloads: CounterPer<ReloadResult>,
-    last_reload_success: IntGauge,
-    upgrades: CounterPer<UpgradeResult>,
+    life: Life,
     watched: Watched,
     process: Process,
 }
@@ -160,24 +157,6 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let r = &registry;
-        let kinds = prometheus::HistogramVec::new(
-            HistogramOpts::new(
-                "vms_edge_request_seconds",
-                "Time from a request's header to the last byte of its answer.",
-            )
-            .buckets(SECONDS.to_vec()),
-            &[RequestKind::NAME],
-        )
-        .expect(VALID);
-        r.register(Box::new(kinds.clone())).expect(VALID);
-        let kind = |kind: RequestKind| kinds.with_label_values(&[kind.name()]);
-        let responses = family(
-            r,
-            "vms_edge_responses_total",
-            "Requests by the class of the status that they were answered with.",
-            &[RequestKind::NAME, StatusClass::NAME],
-        );
-        let answered = |kind: RequestKind| CounterPer::of(&responses, kind.name());
         Self {
             clients: ClientMetrics::new(r),
             endpoints: EndpointFamilies::new(r),
@@ -191,27 +170,7 @@ impl Metrics {
                 "vms_edge_batch_items_total",
                 "Ids asked in batches, by what was known about them.",
             ),
-            fetches: CounterPer::new(
-                r,
-                "vms_edge_fetches_total",
-                "Fetches wanted, by what came of them; busy and open were not sent.",
-            ),
-            fetch_ids: counter(r, "vms_edge_fetch_ids_total", "Ids asked in fetches."),
-            collapsed_ids: counter(
-                r,
-                "vms_edge_collapsed_ids_total",
-                "Missing ids that another batch was fetching already, and that were waited for.",
-            ),
-            fetch_seconds: seconds(
-                r,
-                "vms_edge_fetch_seconds",
-                "Time of a fetch, from waiting for a turn to its last byte.",
-            ),
-            fetch_queue_seconds: seconds(
-                r,
-                "vms_edge_fetch_queue_seconds",
-                "Time that a fetch waited for its turn.",
-            ),
+            fetches: Fetches::new(r),
             bypasses: CounterPer::new(
                 r,
                 "vms_edge_bypass_total",
@@ -222,13 +181,7 @@ impl Metrics {
                 "vms_edge_marks_total",
                 "Invalidations, by what they cover.",
             ),
-            request_seconds: [kind(RequestKind::Batch), kind(RequestKind::Pass)],
-            responses: [answered(RequestKind::Batch), answered(RequestKind::Pass)],
-            requests_in_flight: gauge(
-                r,
-                "vms_edge_requests_in_flight",
-                "Requests being answered now.",
-            ),
+            requests: Requests::new(r),
             rate_limited: CounterPer::new(
                 r,
                 "vms_edge_rate_limited_total",
@@ -244,25 +197,7 @@ impl Metrics {
                 "vms_edge_order_contradictions_total",
                 "Answers of the VMS in another order than the one learnt before.",
             ),
-            reloads: CounterPer::new(
-                r,
-                "vms_edge_reloads_total",
-                "Reloads of the configuration, by what became of them.",
-            ),
-            last_reload_success: {
-                let success = gauge(
-                    r,
-                    "vms_edge_config_last_reload_success",
-                    "Whether the configuration in effect is that of the file as it was last read: 1 or 0.",
-                );
-                success.set(1);
-                success
-            },
-            upgrades: CounterPer::new(
-                r,
-                "vms_edge_upgrades_total",
-                "Attempts to let a new process take over, by what became of them.",
-            ),
+            life: Life::new(r),
             watched: Watched::default(),
             process: Process::new(),
             registry,
@@ -298,28 +233,6 @@ impl Metrics {
         self.bypasses.add(reason, 1);
     }
 
-    /// Counts a fetch of `ids` ids.
-    pub fn fetch(&self, endpoint: &EndpointCounters, ids: usize, took: Duration) {
-        self.fetch_ids.inc_by(ids as u64);
-        endpoint.fetch_ids.inc_by(ids as u64);
-        self.fetch_seconds.observe(took.as_secs_f64());
-    }
-
-    /// Counts a fetch's wait for its turn.
-    pub fn queued(&self, time: Duration) {
-        self.fetch_queue_seconds.observe(time.as_secs_f64());
-    }
-
-    /// Counts ids that another batch's fetch brings.
-    pub fn collapsed(&self, ids: usize) {
-        self.collapsed_ids.inc_by(ids as u64);
-    }
-
-    /// Counts what came of a fetch.
-    pub fn fetch_outcome(&self, outcome: FetchOutcome) {
-        self.fetches.add(outcome, 1);
-    }
-
     /// Counts a request over a rate limit.
     pub fn rate_limited(&self, by: LimitedBy) {
         self.rate_limited.add(by, 1);
@@ -340,12 +253,6 @@ impl Metrics {
         self.marks.add(scope, 1);
     }
 
-    /// Counts a finished request.
-    pub fn request(&self, kind: RequestKind, status: StatusClass, took: Duration) {
-        self.responses[kind.place()].add(status, 1);
-        self.request_seconds[kind.place()].observe(took.as_secs_f64());
-    }
-
     /// Shows how `servers` stand and how full the `queue` before them is, in place of any before.
     pub fn watch_upstream(&self, servers: &Arc<Servers>, queue: &Arc<Queue>) {
         self.watched.servers.store(Some(Arc::clone(servers)));
@@ -362,26 +269,9 @@ impl Metrics {
         self.watched.ready.get_or_init(|| ready);
     }
 
-    /// Counts a reload of the configuration.
-    pub fn reloaded(&self, result: ReloadResult) {
-        self.reloads.add(result, 1);
-        let success = i64::from(result == ReloadResult::Applied);
-        self.last_reload_success.set(success);
-    }
-
-    /// Counts an attempt to let a new process take over.
-    pub fn upgraded(&self, result: UpgradeResult) {
-        self.upgrades.add(result, 1);
-    }
-
     /// What is counted of connections and certificates.
     pub fn clients(&self) -> &ClientMetrics {
         &self.clients
-    }
-
-    /// Requests being answered now.
-    pub fn in_flight(&self) -> &IntGauge {
-        &self.requests_in_flight
     }
 
     /// All metrics in Prometheus' text format, with these readings.

@@ -1,5 +1,6 @@
 //! `[[server.tls]]`: certificates, and where they are shown.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::super::address::LISTEN;
@@ -75,20 +76,11 @@ fn listener(
             .ok(),
         _ => None,
     };
-    if let Some(listen) = listen {
-        let others = earlier.iter().enumerate().filter_map(|(index, other)| {
-            let address = other.as_ref()?.listen;
-            // The same address is shared; one that covers it is in the way.
-            (address != listen).then(|| Taken {
-                key: format!("server.tls[{index}].listen"),
-                address,
-            })
-        });
-        let others: Vec<Taken> = taken.iter().cloned().chain(others).collect();
-        if let Some(problem) = clash(&others, listen) {
-            let allowed = "an address that no other listener covers";
-            section.fault("listen", problem, allowed);
-        }
+    if let Some(listen) = listen
+        && let Some(problem) = clash(&in_the_way(listen, earlier, taken), listen)
+    {
+        let allowed = "an address that no other listener covers";
+        section.fault("listen", problem, allowed);
     }
     let listener = match (listen, certificate, key, identity, ca, demand, http2) {
         (
@@ -114,6 +106,18 @@ fn listener(
         .is_none_or(|listener| agrees(&section, listener, earlier));
     section.finish();
     listener.filter(|_| agrees)
+}
+
+/// What may be in the way of `listen`. The same address is shared by tables; one that covers it is not.
+fn in_the_way(listen: SocketAddr, earlier: &[Option<ServerTls>], taken: &[Taken]) -> Vec<Taken> {
+    let others = earlier.iter().enumerate().filter_map(|(index, other)| {
+        let address = other.as_ref()?.listen;
+        (address != listen).then(|| Taken {
+            key: format!("server.tls[{index}].listen"),
+            address,
+        })
+    });
+    taken.iter().cloned().chain(others).collect()
 }
 
 /// Says what is wrong with the two files, at the key that it is about.

@@ -81,13 +81,13 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
 impl Metrics {
     /// What was counted so far.
     pub fn counts(&self) -> Counts {
-        let finished = |kind: RequestKind| self.request_seconds[kind.place()].get_sample_count();
+        let finished = |kind: RequestKind| self.requests.seconds[kind.place()].get_sample_count();
         let passed = finished(RequestKind::Pass);
         // The fetches first: whoever is read later may have grown meanwhile, and so saves no less than is told.
-        let fetches = self.fetch_seconds.get_sample_count();
+        let fetches = self.fetches.seconds.get_sample_count();
         Counts {
             fetches,
-            fetch_ids: self.fetch_ids.get(),
+            fetch_ids: self.fetches.ids.get(),
             results: BatchResult::ALL.map(|result| self.batch_requests.get(result)),
             items: std::array::from_fn(|place| self.batch_items.get(ItemResult::ALL[place])),
             requests: finished(RequestKind::Batch) + passed,
@@ -102,7 +102,7 @@ impl Metrics {
 
     /// Fetches, by what came of them.
     pub fn fetches(&self) -> impl Iterator<Item = (FetchOutcome, u64)> {
-        self.fetches.all()
+        self.fetches.outcomes.all()
     }
 
     /// Invalidations, by what they cover.
