@@ -47,10 +47,6 @@ use crate::request::peer::Peer;
 use crate::request::{Scheme, framing};
 use crate::waited::waited;
 
-/// How long a client's unused connection is kept, in seconds: longer than the idle timeout of the balancers that stand
-/// before it (Traefik 90, nginx 60), so that it is they who close.
-const KEEP_ALIVE_SECONDS: u64 = 120;
-
 /// The proxy: batches answered, all else passed through.
 pub struct EdgeProxy {
     site: Arc<ArcSwap<Site>>,
@@ -164,7 +160,7 @@ impl ProxyHttp for EdgeProxy {
         listen::as_http1(session)?;
         // Pingora keeps an idle connection for ever; one that the client wants closed stays so.
         if session.get_keepalive().is_some() {
-            session.set_keepalive(Some(KEEP_ALIVE_SECONDS));
+            session.set_keepalive(Some(listen::IDLE_TIMEOUT.as_secs()));
         }
         let idle_timeout = ctx.site.config.upstream.idle_timeout;
         // Of a body; later pieces have what is left of the time for all of it.

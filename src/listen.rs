@@ -18,7 +18,13 @@ mod socket;
 mod stream;
 mod workers;
 
+use std::time::Duration;
+
 pub use http2::{as_http1, options as http2_options, server_options};
 pub use shared::Rules;
 pub use stream::header_came;
 pub use workers::{Drain, Listener, Workers};
+
+/// How long a client's connection without a request is kept, whatever it speaks: longer than the idle timeout of the
+/// balancers that stand before the edge (Traefik 90 s, nginx 60 s), so that it is they who close.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);

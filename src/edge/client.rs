@@ -9,7 +9,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::reply::error::EdgeError;
-use crate::request::correlation::RequestId;
+use crate::request::correlation::{RequestId, SENT_REQUEST_ID};
 use crate::request::{Body, Checked, MAX_BODY_BYTES, framing};
 
 /// Longest wait for the rest of a request that was answered before its body was read.
@@ -107,7 +107,7 @@ pub(super) async fn write_error(
 ) -> Result<()> {
     let body = error.body();
     let mut header = error.header(body.len());
-    header.insert_header("X-Request-Id", id.to_value())?;
+    header.insert_header(SENT_REQUEST_ID, id.to_value())?;
     write(session, header, body).await
 }
 

@@ -6,7 +6,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use super::RequestContext;
 use crate::batch::Author;
 use crate::ops::spans;
-use crate::request::correlation::{RequestId, X_REQUEST_ID};
+use crate::request::correlation::{RequestId, SENT_REQUEST_ID, X_REQUEST_ID};
 
 impl RequestContext {
     /// Takes over what a trusted proxy calls the request, and finds its place in its trace.
@@ -24,7 +24,7 @@ impl RequestContext {
     pub(super) fn tell_id(&self, answer: &mut ResponseHeader, author: Author) -> Result<()> {
         let tells = author == Author::Edge || self.site.config.log.request_id;
         if tells && !answer.headers.contains_key(X_REQUEST_ID) {
-            answer.insert_header("X-Request-Id", self.correlation.id.to_value())?;
+            answer.insert_header(SENT_REQUEST_ID, self.correlation.id.to_value())?;
         }
         Ok(())
     }

@@ -1,13 +1,13 @@
 //! HTTP/2 with clients: its limits, and what it says in another way than HTTP/1.1.
 
-use std::time::Duration;
-
 use http::HeaderValue;
 use http::header;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_http::RequestHeader;
+
+use super::IDLE_TIMEOUT;
 
 /// Requests in flight on one connection.
 const MAX_STREAMS: u32 = 100;
@@ -27,9 +27,6 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Requests that a client took back before they were begun, and streams that its faults ended, after which a connection
 /// is closed: what is left of a rapid reset (CVE-2023-44487) once streams are counted.
 const MAX_RESETS: usize = 50;
-
-/// How long a connection without a request is kept: as long as one of HTTP/1.1.
-const IDLE: Duration = Duration::from_secs(120);
 
 /// The limits of a connection. What is left out is the `h2` crate's own: floods of CONTINUATION, of empty and of small DATA
 /// frames, of PING and SETTINGS are bounded there.
@@ -51,7 +48,7 @@ pub fn options() -> H2Options {
 /// How Pingora is to treat connections.
 pub fn server_options() -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = Some(IDLE);
+    options.h2_idle_timeout = Some(IDLE_TIMEOUT);
     options
 }
 

@@ -13,6 +13,9 @@ use super::trace::{self, Place};
 /// Carries a request's id, in requests and in answers.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The same as it is sent: of a name that is given as text, Pingora keeps the capitals.
+pub const SENT_REQUEST_ID: &str = "X-Request-Id";
+
 /// Longest id that is taken over.
 const MAX_ID_BYTES: usize = 128;
 
@@ -99,7 +102,7 @@ impl Correlation {
     ///
     /// Never for a header that came over the wire; the signature is Pingora's.
     pub fn stamp(&self, request: &mut RequestHeader) -> pingora_core::Result<()> {
-        request.insert_header("X-Request-Id", self.id.to_value())?;
+        request.insert_header(SENT_REQUEST_ID, self.id.to_value())?;
         match &self.place {
             Some(place) => place.stamp(request),
             None => trace::continue_in(request),

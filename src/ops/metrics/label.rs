@@ -21,17 +21,25 @@ pub trait Label: Copy + 'static {
     fn place(self) -> usize;
 }
 
+/// Makes a set with its names, or a label of a set that has its names already.
 macro_rules! label {
     ($(#[$doc:meta])* $set:ident as $label:literal { $($(#[$value_doc:meta])* $value:ident = $name:literal,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $set { $($(#[$value_doc])* $value,)* }
 
+        label!($set, $label, &[$($set::$value,)*], value => match value { $($set::$value => $name,)* });
+    };
+    ($set:ident as $label:literal) => {
+        label!($set, $label, &$set::ALL, value => value.name());
+    };
+    ($set:ident, $label:literal, $all:expr, $value:ident => $name:expr) => {
         impl Label for $set {
             const NAME: &'static str = $label;
-            const ALL: &'static [Self] = &[$(Self::$value,)*];
+            const ALL: &'static [Self] = $all;
             fn name(self) -> &'static str {
-                match self { $(Self::$value => $name,)* }
+                let $value = self;
+                $name
             }
             fn place(self) -> usize {
                 self as usize
@@ -202,25 +210,10 @@ label! {
     }
 }
 
-macro_rules! label_of {
-    ($set:ident as $label:literal) => {
-        impl Label for $set {
-            const NAME: &'static str = $label;
-            const ALL: &'static [Self] = &Self::ALL;
-            fn name(self) -> &'static str {
-                self.name()
-            }
-            fn place(self) -> usize {
-                self as usize
-            }
-        }
-    };
-}
-
-label_of!(BatchResult as "result");
-label_of!(Bypass as "reason");
-label_of!(ServerState as "state");
-label_of!(Scope as "scope");
+label!(BatchResult as "result");
+label!(Bypass as "reason");
+label!(ServerState as "state");
+label!(Scope as "scope");
 
 impl FetchOutcome {
     /// Of a fetch without answer.

@@ -7,7 +7,7 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 
 /// A gauge without a label.
 pub(super) fn gauge(name: &str, help: &str, value: f64) -> MetricFamily {
-    family(name, help, MetricType::GAUGE, vec![gauge_of(value)])
+    family(name, help, MetricType::GAUGE, [(None, value)])
 }
 
 /// A gauge for each value of a label.
@@ -17,14 +17,12 @@ pub(super) fn gauge_per<'a>(
     label: &str,
     samples: impl IntoIterator<Item = (&'a str, f64)>,
 ) -> MetricFamily {
-    let samples = samples.into_iter();
-    let samples = samples.map(|(of, value)| labelled(gauge_of(value), label, of));
-    family(name, help, MetricType::GAUGE, samples.collect())
+    family(name, help, MetricType::GAUGE, labelled(label, samples))
 }
 
 /// A counter without a label.
 pub(super) fn counter(name: &str, help: &str, value: f64) -> MetricFamily {
-    family(name, help, MetricType::COUNTER, vec![counter_of(value)])
+    family(name, help, MetricType::COUNTER, [(None, value)])
 }
 
 /// A counter for each value of a label.
@@ -34,38 +32,51 @@ pub(super) fn counter_per<'a>(
     label: &str,
     samples: impl IntoIterator<Item = (&'a str, f64)>,
 ) -> MetricFamily {
-    let samples = samples.into_iter();
-    let samples = samples.map(|(of, value)| labelled(counter_of(value), label, of));
-    family(name, help, MetricType::COUNTER, samples.collect())
+    family(name, help, MetricType::COUNTER, labelled(label, samples))
 }
 
-fn family(name: &str, help: &str, kind: MetricType, samples: Vec<Metric>) -> MetricFamily {
+/// These samples, each with its label.
+fn labelled<'a>(
+    label: &str,
+    samples: impl IntoIterator<Item = (&'a str, f64)>,
+) -> impl Iterator<Item = (Option<LabelPair>, f64)> {
+    samples.into_iter().map(move |(of, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name(label.to_owned());
+        pair.set_value(of.to_owned());
+        (Some(pair), value)
+    })
+}
+
+fn family(
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    samples: impl IntoIterator<Item = (Option<LabelPair>, f64)>,
+) -> MetricFamily {
+    let samples = samples.into_iter().map(|(label, value)| {
+        let mut sample = sample(kind, value);
+        sample.set_label(label.into_iter().collect());
+        sample
+    });
     let mut family = MetricFamily::default();
     family.set_name(name.to_owned());
     family.set_help(help.to_owned());
     family.set_field_type(kind);
-    family.set_metric(samples);
+    family.set_metric(samples.collect());
     family
 }
 
-fn gauge_of(value: f64) -> Metric {
-    let mut gauge = Gauge::default();
-    gauge.set_value(value);
-    Metric::from_gauge(gauge)
-}
-
-fn counter_of(value: f64) -> Metric {
-    let mut counter = Counter::default();
-    counter.set_value(value);
+fn sample(kind: MetricType, value: f64) -> Metric {
     let mut sample = Metric::default();
-    sample.set_counter(counter);
-    sample
-}
-
-fn labelled(mut sample: Metric, label: &str, value: &str) -> Metric {
-    let mut pair = LabelPair::default();
-    pair.set_name(label.to_owned());
-    pair.set_value(value.to_owned());
-    sample.set_label(vec![pair]);
+    if kind == MetricType::COUNTER {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        sample.set_counter(counter);
+    } else {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        sample.set_gauge(gauge);
+    }
     sample
 }
