@@ -9,11 +9,15 @@
 //! [`listen`] accepts the connection that it comes on: TLS, limits and deadlines are there. [`edge`] receives it.
 //! [`request`] finds out whether it is a batch, and whose. [`batch`] tells the story: [`cache`] says what is known,
 //! [`origin`] asks the VMS for the rest, [`reply`] puts the answer together. [`app`] builds all of them from a [`config`]
-//! and replaces what follows from it, [`process`] listens to signals, [`ops`] shows operators what happens, and [`demo`]
-//! holds a small VMS to try it on.
+//! and replaces what follows from it, [`process`] listens to signals, and [`ops`] shows operators what happens.
 //!
 //! Imports run one way: `config` < `request` < `cache` < `origin` < `reply` < `ops` < `batch` < `listen` < `edge` < `app` <
-//! `process`. Parts that decide are pure functions of their input and a given time; parts that do I/O are thin.
+//! `process` < `main`. Parts that decide are pure functions of their input and a given time; parts that do I/O are thin.
+//!
+//! Beside that order stand those that only `main`, the tests and what makes the package use: [`cli`], the command line,
+//! which knows `config` alone; [`demo`], a small VMS to try the edge on with a tour, which takes answers apart as `origin`
+//! does; and [`guide`], the operator's, which is text. Two know nothing at all, and every room may use them: `waited` is a
+//! stopwatch, and `planted` lets tests break a promise on purpose.
 //!
 //! # What always holds
 //!

@@ -1,5 +1,7 @@
 //! What would become of a request, decided by the very functions that decide about the ones that are sent.
 //!
+//! What it is asked and answers is `ops::explain`'s.
+//!
 //! Nothing changes by it: nothing is fetched, counted, learnt or marked. The one trace is in the store, which takes the look
 //! at a shelf for one more request when it chooses what to let go.
 

@@ -3,6 +3,10 @@
 //! Several users with several phones ask for overlapping batches, leave, write, are refused and purged, while the VMS is
 //! slow, fails and forgets. No answer may be another's, older than a mark, with a hole, too old, twice fetched, or missing.
 //! That the judge is no fool is shown by faults planted in the code, each of which it finds.
+//!
+//! The model of the tests (`tests/behaviour/model.rs`) plays the whole edge through its sockets. Only this one decides which
+//! task gets on when, step by step, and when an answer that the VMS has made arrives: it finds the one order of events in
+//! which a mark, a fetch and a second look do not fit together, and what becomes of others when a fetch panics.
 
 mod history;
 mod oracle;

@@ -5,14 +5,14 @@
 //! in `Host` where it believes to be, and in `Origin` whose page it is. Both are looked at in `guard`.
 
 mod answer;
-mod explaining;
+mod explain;
 mod guard;
 mod history;
-mod level;
+mod log;
 mod page;
 mod probes;
-mod purging;
-mod reloading;
+mod purge;
+mod reload;
 mod status;
 
 use std::pin::Pin;
@@ -125,11 +125,11 @@ pub fn router(office: Arc<Office>) -> Router {
     let mut guarded = Router::new()
         .route("/status", get(status::show))
         .route("/history", get(history::show))
-        .route("/explain", post(explaining::explain))
-        .route("/purge", post(purging::purge))
-        .route("/reload", post(reloading::reload));
+        .route("/explain", post(explain::explain))
+        .route("/purge", post(purge::purge))
+        .route("/reload", post(reload::reload));
     if office.admin.log.is_some() {
-        guarded = guarded.route("/log", get(level::show).put(level::change));
+        guarded = guarded.route("/log", get(log::show).put(log::change));
     }
     let state = || Arc::clone(&office);
     guarded

@@ -1,4 +1,6 @@
-//! `POST /explain`: a request that nobody sent, and what would become of it.
+//! What `POST /explain` is asked and answers: a request that nobody sent, and what would become of it.
+//!
+//! `admin/explain` is the handler, and `batch::explain` finds the answer; here is only what they say to each other.
 //!
 //! The request is read as strictly as a purge, and shows as little of itself: it holds somebody's token.
 

@@ -1,4 +1,5 @@
-//! What was counted in the last hour, step by step: from it come ratios over windows, and the lines of the page.
+//! What was counted in the last hour, step by step: from it come ratios over windows (`admin/status`), and the lines of the
+//! page (`admin/history`).
 //!
 //! Pure: the time and the counts are given. Bounded: one sample of less than 300 bytes for each [`STEP`] of [`LONGEST`],
 //! some 200 KiB in all.

@@ -2,6 +2,8 @@
 //!
 //! The edge's own events follow `log.level`. Of the libraries only warnings are let through, whatever the level: what
 //! they say in detail quotes request headers, and so could hold a token. Some of their warnings do too, and are left out.
+//!
+//! `admin/log` is the handler of `/log`, which changes the level.
 
 use std::io;
 use std::sync::Arc;

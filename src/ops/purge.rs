@@ -1,6 +1,8 @@
 //! What an operator wants purged, read strictly from the body of `POST /purge`: whatever is not understood is refused
 //! before anything is done, since a purge that does less than was meant leaves what should be gone.
 //!
+//! `admin/purge` is the handler, and `batch::invalidate` does it.
+//!
 //! A token is never shown again, and neither is anything of a body that was refused: it may hold one.
 
 use serde_json::Value;

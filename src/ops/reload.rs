@@ -1,4 +1,6 @@
 //! What became of a wish for another configuration, as operators are told.
+//!
+//! `admin/reload` is the handler of `POST /reload`, and `app::reload` does it, for SIGHUP too.
 
 use std::time::SystemTime;
 

@@ -1,5 +1,9 @@
 //! The law of the whole: through the edge, any batches of any users get what the VMS alone would have given them, and
 //! the VMS is asked for no id twice within its freshness. Writes that pass through the edge are seen by the next batch.
+//!
+//! The model of `batch` (`src/batch/model.rs`) plays the deciding parts alone, and more orders of events. Only this one
+//! goes through sockets: it finds what is lost between the parts, in reading requests, in headers and bytes that differ from
+//! the VMS's own, in an order that has to be learnt, and in configurations that are reloaded under way.
 
 mod history;
 mod oracle;

@@ -1,4 +1,4 @@
-//! `POST /reload`: the configuration file is read again.
+//! `POST /reload`: the configuration file is read again. `ops::reload` says what came of it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `POST /purge`: what is stored ends at an operator's word.
+//! `POST /purge`: what is stored ends at an operator's word. `ops::purge` reads what is wanted.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `POST /explain`: what would become of a request.
+//! `POST /explain`: what would become of a request. `ops::explain` reads the request, and says what an answer is.
 
 use std::sync::Arc;
 

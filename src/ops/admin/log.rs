@@ -1,4 +1,4 @@
-//! `GET` and `PUT /log`: the level of the log, until it is changed again.
+//! `GET` and `PUT /log`: the level of the log, until it is changed again. `ops::log` is the log itself.
 
 use std::sync::Arc;
 
