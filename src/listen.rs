@@ -2,8 +2,9 @@
 //!
 //! [`Workers`] accept. Each connection then goes through `connection`: it finds a place within the limits (`places`), tells
 //! who it is for (`proxy_protocol`) and shakes hands ([`certificates`]), all before one deadline, which goes on until the
-//! first request's header is there (`stream`). From then on it is the application's. What the application is, this room
-//! does not know: anything that Pingora can hand HTTP sessions to.
+//! first request's header is there (`stream`, on a buffered `socket`). What all of them share is in `shared`. From then on
+//! it is the application's. What the application is, this room does not know: anything that Pingora can hand HTTP sessions
+//! to.
 //!
 //! Pingora's own accept loop does none of these, so it is not used. What it does do is done here too: its sockets' options,
 //! and what it tells the application of a connection.

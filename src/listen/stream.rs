@@ -36,33 +36,6 @@ const MAX_HEADER_BYTES: usize = 64 << 10;
 #[derive(Debug, Default)]
 pub(super) struct HeaderWait(AtomicU8);
 
-/// The states of a [`HeaderWait`], which holds them by their numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Awaited {
-    /// The first request, before the deadline of the connection. Nothing of it has come.
-    First,
-    /// The same, and a part of its header has come.
-    FirstBegun,
-    /// A further request, of which nothing has come.
-    Next,
-    /// A part of its header has come.
-    NextBegun,
-    /// Nothing: a request is being answered.
-    Nothing,
-}
-
-impl Awaited {
-    /// All, in the order of their numbers.
-    const ALL: [Self; 5] = [
-        Self::First,
-        Self::FirstBegun,
-        Self::Next,
-        Self::NextBegun,
-        Self::Nothing,
-    ];
-}
-
 impl HeaderWait {
     /// A request is waited for.
     pub(super) fn begin(&self) {
@@ -93,6 +66,33 @@ impl HeaderWait {
     fn set(&self, state: Awaited) {
         self.0.store(state as u8, Ordering::Relaxed);
     }
+}
+
+/// The states of a [`HeaderWait`], which holds them by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Awaited {
+    /// The first request, before the deadline of the connection. Nothing of it has come.
+    First,
+    /// The same, and a part of its header has come.
+    FirstBegun,
+    /// A further request, of which nothing has come.
+    Next,
+    /// A part of its header has come.
+    NextBegun,
+    /// Nothing: a request is being answered.
+    Nothing,
+}
+
+impl Awaited {
+    /// All, in the order of their numbers.
+    const ALL: [Self; 5] = [
+        Self::First,
+        Self::FirstBegun,
+        Self::Next,
+        Self::NextBegun,
+        Self::Nothing,
+    ];
 }
 
 /// Says that the header of the request in `session` is all there.
