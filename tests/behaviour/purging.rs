@@ -2,79 +2,30 @@
 
 mod soft;
 
-use std::io::Write;
-
-use bytes::Bytes;
-use http::{Method, Request};
-use http_body_util::Full;
-use tempfile::NamedTempFile;
-use tokio::process::Command;
+use http::Method;
 use vms_edge::demo::vms::StandIn;
 
 use crate::support::binary::Binary;
 use crate::support::client::{Client, Framing};
-use crate::support::edge::TestEdge;
-use crate::support::reach::{ALL, ANNS, Reach, shipped};
+use crate::support::operator::{TOKEN, ask, bearer, purge, token};
+use crate::support::reach::{ALL, ANNS, BOTH_180, Reach, shipped};
 use crate::support::scrape::Scrape;
-use crate::support::soon;
-use crate::support::world::{Answer, World, send};
+use crate::support::world::World;
 
-const TOKEN: &str = "a-token-of-the-operators";
-
-const REFUSALS: &str = "a body that is no purge at all";
-
-/// Item 180 of both endpoints, of everyone.
-const BOTH_180: [&str; 4] = [ALL[0], ALL[2], ALL[4], ALL[6]];
-
-/// The shipped rules, and a token for operators; the file must outlive the start.
-fn settings() -> (NamedTempFile, String) {
-    let mut file = NamedTempFile::new().unwrap();
-    writeln!(file, "{TOKEN}").unwrap();
-    let settings = format!("admin.token_file = {:?}\n{}", file.path(), shipped());
-    (file, settings)
-}
-
+/// With the shipped rules, and a token for operators.
 async fn reach() -> Reach {
-    let (_file, settings) = settings();
-    Reach::with(&settings).await
+    let (_file, token) = token();
+    Reach::with(&format!("{token}{}", shipped())).await
 }
 
 /// Without jitter, so that ages are exact: fresh 30 s, stale 60 s more, instead of an error 5 m; absences 10 s.
 async fn world() -> World {
-    let (_file, settings) = settings();
+    let (_file, token) = token();
     let windows = "jitter = 0.0\nfresh = \"30s\"\nabsent = \"10s\"\nstale_while_revalidate = \"60s\"\nstale_if_error = \"5m\"\n";
-    let (token, _) = settings.split_once('\n').unwrap();
     World::with(&format!(
         "{token}\n[[batch]]\npath = \"/api/v1/intercom/shows\"\n{windows}"
     ))
     .await
-}
-
-async fn ask(
-    edge: &TestEdge,
-    method: Method,
-    fields: &[(&str, &str)],
-    body: impl Into<Bytes>,
-) -> Answer {
-    let mut request = Request::builder()
-        .method(method)
-        .uri("/purge")
-        .header("host", "localhost");
-    for (name, value) in fields {
-        request = request.header(*name, *value);
-    }
-    send(edge.admin, request.body(Full::new(body.into())).unwrap()).await
-}
-
-async fn purge(edge: &TestEdge, body: &str) -> Answer {
-    let bearer = format!("Bearer {TOKEN}");
-    let fields = [
-        ("authorization", bearer.as_str()),
-        ("content-type", "application/json"),
-    ];
-    let answer = ask(edge, Method::POST, &fields, body.to_owned()).await;
-    assert_eq!(answer.header("content-type"), Some("application/json"));
-    answer
 }
 
 #[tokio::test]
@@ -116,7 +67,7 @@ async fn what_is_purged_is_gone_at_once_and_the_answer_says_what_it_was() {
         // Said twice, it is the same.
         let purged = async {
             for _ in 0..2 {
-                purge(&reach.edge, body).await.status(200).body_is(&format!("{done}\n"));
+                purge(reach.edge.admin, body).await.status(200).body_is(&format!("{done}\n"));
             }
         };
         assert_eq!(reach.ended_after(purged).await, ended, "{body}");
@@ -128,122 +79,32 @@ async fn what_is_purged_is_gone_at_once_and_the_answer_says_what_it_was() {
     }
 }
 
-#[tokio::test]
-async fn what_is_no_purge_is_refused_and_purges_nothing() {
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+const EVERYTHING: &str = r#"{"everything":true}"#;
+
+/// Sends each of these, of which none is a purge: each is refused with this status and says why, and nothing is purged.
+async fn are_refused<'a>(
+    requests: impl IntoIterator<Item = (Method, &'a [(&'a str, &'a str)], String)>,
+    status: u16,
+) {
     let reach = reach().await;
-    let (json, bearer) = (
-        ("content-type", "application/json"),
-        format!("Bearer {TOKEN}"),
-    );
-    let right = ("authorization", bearer.as_str());
-    let all = r#"{"everything":true}"#.to_owned();
     let refused = async {
-        for (method, fields, body, status) in [
-            (Method::POST, &[json][..], all.clone(), 401),
-            (
-                Method::POST,
-                &[json, ("authorization", "Bearer ann")],
-                all.clone(),
-                401,
-            ),
-            (Method::POST, &[json, right, right], all.clone(), 401),
-            (
-                Method::POST,
-                &[json, right, ("origin", "http://evil.example:9090")],
-                all.clone(),
-                403,
-            ),
-            (Method::POST, &[json, ("origin", "null")], all.clone(), 403),
-            (Method::GET, &[json, right], all.clone(), 405),
-            (Method::PUT, &[json, right], all.clone(), 405),
-            (Method::DELETE, &[json, right], String::new(), 405),
-            (Method::OPTIONS, &[right], String::new(), 405),
-            (Method::POST, &[right], all.clone(), 415),
-            (
-                Method::POST,
-                &[right, ("content-type", "text/plain")],
-                all.clone(),
-                415,
-            ),
-            (Method::POST, &[right, json, json], all.clone(), 415),
-            (
-                Method::POST,
-                &[right, json, ("content-encoding", "gzip")],
-                all.clone(),
-                415,
-            ),
-            (
-                Method::POST,
-                &[right, json],
-                format!("{all}{}", " ".repeat(64 << 10)),
-                413,
-            ),
-            (Method::POST, &[right, json], REFUSALS.to_owned(), 422),
-            (Method::POST, &[right, json], String::new(), 422),
-            (Method::POST, &[right, json], "{}".to_owned(), 422),
-            (
-                Method::POST,
-                &[right, json],
-                r#"{"everything":true,"evrything":true}"#.to_owned(),
-                422,
-            ),
-            (
-                Method::POST,
-                &[right, json],
-                r#"{"everything":true,"everything":true}"#.to_owned(),
-                422,
-            ),
-            (
-                Method::POST,
-                &[right, json],
-                r#"{"everything":true,"items":[180,-1]}"#.to_owned(),
-                422,
-            ),
-            (
-                Method::POST,
-                &[right, json],
-                r#"{"user":"ann","items":[]}"#.to_owned(),
-                422,
-            ),
-            (
-                Method::POST,
-                &[right, json],
-                r#"{"user":"ann","mode":"gentle"}"#.to_owned(),
-                422,
-            ),
-            (
-                Method::POST,
-                &[right, json],
-                r#"{"items":[180],"batch":"/api/v1/doors/shows"}"#.to_owned(),
-                422,
-            ),
-            (
-                Method::POST,
-                &[right, json],
-                r#"{"items":[180],"user":"Bearer ann"}"#.to_owned(),
-                422,
-            ),
-        ] {
-            let answer = ask(&reach.edge, method.clone(), fields, body.clone()).await;
-            let what = format!("{method} {fields:?} {body:.60}: {}", answer.text());
+        for (method, fields, body) in requests {
+            let what = format!("{method} {fields:?} {body:.60}");
+            let fields = [fields, &[("host", "localhost")]].concat();
+            let answer = ask(reach.edge.admin, method, "/purge", &fields, body).await;
+            let what = format!("{what}: {}", answer.text());
             assert_eq!(answer.status, status, "{what}");
-            assert_eq!(
-                answer.header("content-type"),
-                Some("application/json"),
-                "{what}"
-            );
             let message: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
             assert!(message["message"].is_string(), "{what}");
-            assert_eq!(
-                answer.header("www-authenticate"),
-                (status == 401).then_some("Bearer"),
-                "{what}"
-            );
-            assert_eq!(
-                answer.header("allow"),
-                (status == 405).then_some("POST"),
-                "{what}"
-            );
+            for (name, value) in [
+                ("content-type", Some(JSON.1)),
+                ("www-authenticate", (status == 401).then_some("Bearer")),
+                ("allow", (status == 405).then_some("POST")),
+            ] {
+                assert_eq!(answer.header(name), value, "{what}");
+            }
         }
     };
     assert!(reach.ended_after(refused).await.is_empty());
@@ -253,6 +114,73 @@ async fn what_is_no_purge_is_refused_and_purges_nothing() {
         .iter()
         .filter(|(series, _)| series.contains("_marks_total"));
     assert!(marks.map(|(_, value)| *value).eq([0.0, 0.0, 0.0]));
+}
+
+#[tokio::test]
+async fn without_the_token_nothing_is_purged() {
+    let bearer = bearer();
+    let right = ("authorization", bearer.as_str());
+    let wrong = ("authorization", "Bearer ann");
+    for fields in [&[JSON][..], &[JSON, wrong], &[JSON, right, right]] {
+        are_refused([(Method::POST, fields, EVERYTHING.to_owned())], 401).await;
+    }
+}
+
+#[tokio::test]
+async fn pages_of_others_purge_nothing() {
+    let bearer = bearer();
+    let right = ("authorization", bearer.as_str());
+    let evil = ("origin", "http://evil.example:9090");
+    for fields in [&[JSON, right, evil][..], &[JSON, ("origin", "null")]] {
+        are_refused([(Method::POST, fields, EVERYTHING.to_owned())], 403).await;
+    }
+}
+
+#[tokio::test]
+async fn other_methods_types_and_lengths_purge_nothing() {
+    let bearer = bearer();
+    let right = ("authorization", bearer.as_str());
+    let (text, gzip) = (("content-type", "text/plain"), ("content-encoding", "gzip"));
+    let all = || EVERYTHING.to_owned();
+    let methods = [
+        (Method::GET, &[JSON, right][..], all()),
+        (Method::PUT, &[JSON, right], all()),
+        (Method::DELETE, &[JSON, right], String::new()),
+        (Method::OPTIONS, &[right], String::new()),
+    ];
+    are_refused(methods, 405).await;
+    let types = [
+        &[right][..],
+        &[right, text],
+        &[right, JSON, JSON],
+        &[right, JSON, gzip],
+    ];
+    are_refused(types.map(|fields| (Method::POST, fields, all())), 415).await;
+    let padded = format!("{EVERYTHING}{}", " ".repeat(64 << 10));
+    are_refused([(Method::POST, &[right, JSON][..], padded)], 413).await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_purge_purges_nothing() {
+    let bearer = bearer();
+    let fields = [("authorization", bearer.as_str()), JSON];
+    let bodies = [
+        "a body that is no purge at all",
+        "",
+        "{}",
+        r#"{"everything":true,"evrything":true}"#,
+        r#"{"everything":true,"everything":true}"#,
+        r#"{"everything":true,"items":[180,-1]}"#,
+        r#"{"user":"ann","items":[]}"#,
+        r#"{"user":"ann","mode":"gentle"}"#,
+        r#"{"items":[180],"batch":"/api/v1/doors/shows"}"#,
+        r#"{"items":[180],"user":"Bearer ann"}"#,
+    ];
+    are_refused(
+        bodies.map(|body| (Method::POST, &fields[..], body.to_owned())),
+        422,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -307,7 +235,9 @@ async fn what_was_asked_for_before_a_purge_and_comes_after_it_is_not_used() {
     let purged_meanwhile = async {
         hold.arrived(1).await;
         world.advance(1);
-        purge(&world.edge, r#"{"items":[1]}"#).await.status(200);
+        purge(world.edge.admin, r#"{"items":[1]}"#)
+            .await
+            .status(200);
         world.advance(1);
         drop(hold);
     };
@@ -322,12 +252,11 @@ async fn what_was_asked_for_before_a_purge_and_comes_after_it_is_not_used() {
 #[tokio::test]
 async fn a_purged_token_is_shown_nowhere() {
     const CANARY: &str = "tok-1-canary";
-    let (file, _) = settings();
+    let (_file, token) = token();
     let vms = StandIn::new();
     let serving = vms.start().await.unwrap();
-    let log = "log.level = \"debug\"";
-    let token = format!("admin.token_file = {:?}\n{log}", file.path());
-    let edge = Binary::before(serving.address(), &token);
+    let settings = format!("{token}log.level = \"debug\"");
+    let edge = Binary::before(serving.address(), &settings);
     let mut shown = String::new();
     for body in [
         format!(r#"{{"user":"{CANARY}","items":[7,5],"mode":"soft"}}"#),
@@ -339,11 +268,7 @@ async fn a_purged_token_is_shown_nowhere() {
         format!(r#""{CANARY}""#),
         format!("{CANARY}{}", "x".repeat(70_000)),
     ] {
-        let request = Request::post("/purge")
-            .header("host", "localhost")
-            .header("authorization", format!("Bearer {TOKEN}"))
-            .header("content-type", "application/json");
-        let answer = send(edge.admin, request.body(Full::from(body)).unwrap()).await;
+        let answer = purge(edge.admin, body).await;
         shown += &format!("{:?} {}", answer.headers, answer.text());
     }
     shown += &Scrape::of(edge.admin)
@@ -367,45 +292,4 @@ async fn a_purged_token_is_shown_nowhere() {
             "{shown} {log}"
         );
     }
-}
-
-#[tokio::test]
-async fn the_commands_in_the_readme_do_what_it_says() {
-    let reach = reach().await;
-    let readme = include_str!("../../README.md");
-    let (_, section) = readme
-        .split_once("## Purging")
-        .expect("it tells of purging");
-    let (_, block) = section
-        .split_once("```console\n")
-        .expect("it shows commands");
-    let (block, _) = block.split_once("```").expect("the block ends");
-    let directory = tempfile::tempdir().unwrap();
-    let header = format!("Authorization: Bearer {TOKEN}\n");
-    std::fs::write(directory.path().join("admin.header"), header).unwrap();
-    std::fs::write(directory.path().join("user.json"), r#"{"user":"ann"}"#).unwrap();
-    let mut commands = block.split("$ ").skip(1);
-    // The first is soft: all is answered still.
-    for ended in [&[][..], &BOTH_180, &ANNS, &ALL] {
-        let command = commands.next().expect("there are as many");
-        let (spelled, prints) = command
-            .trim_end()
-            .rsplit_once('\n')
-            .expect("and what it prints");
-        let spelled = spelled.replace("127.0.0.1:9090", &reach.edge.admin.to_string());
-        let done = async {
-            let mut shell = Command::new("sh");
-            shell.arg("-c").arg(&spelled).current_dir(directory.path());
-            let output = soon("the end of the command", shell.output())
-                .await
-                .unwrap();
-            assert_eq!(
-                String::from_utf8_lossy(&output.stdout).trim_end(),
-                prints,
-                "{spelled}"
-            );
-        };
-        assert_eq!(reach.ended_after(done).await, ended, "{spelled}");
-    }
-    assert_eq!(commands.next(), None);
 }

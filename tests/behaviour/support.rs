@@ -9,6 +9,7 @@ pub(crate) mod deaf;
 pub(crate) mod deployment;
 pub(crate) mod edge;
 pub(crate) mod log;
+pub(crate) mod operator;
 pub(crate) mod otlp;
 pub(crate) mod program;
 pub(crate) mod reach;

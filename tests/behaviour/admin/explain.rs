@@ -4,8 +4,9 @@ use http::Method;
 use serde_json::{Value, json};
 use vms_edge::demo::vms::StandIn;
 
-use super::{TOKEN, json as read, operate, purge, token, world};
+use super::{json as read, purge, world};
 use crate::support::binary::Binary;
+use crate::support::operator::{TOKEN, operate, token};
 use crate::support::scrape::Scrape;
 use crate::support::soon;
 use crate::support::world::{SHOWS, Widget, World};

@@ -1,18 +1,15 @@
 //! Whom the admin listener lets in: no page of anybody else, by whatever name it was made to lead here.
 
-use http::{Method, Request};
-use http_body_util::Full;
+use http::Method;
 
-use super::{TOKEN, world};
-use crate::support::world::{Answer, World, send};
+use super::world;
+use crate::support::operator::{ask, bearer};
+use crate::support::world::{Answer, World};
 
 async fn come(world: &World, path: &str, fields: &[(&str, &str)]) -> Answer {
-    let mut request = Request::builder().method(Method::GET).uri(path);
-    for (name, value) in fields {
-        request = request.header(*name, *value);
-    }
-    request = request.header("authorization", format!("Bearer {TOKEN}"));
-    send(world.edge.admin, request.body(Full::default()).unwrap()).await
+    let bearer = bearer();
+    let fields = [fields, &[("authorization", bearer.as_str())]].concat();
+    ask(world.edge.admin, Method::GET, path, &fields, "").await
 }
 
 #[tokio::test]

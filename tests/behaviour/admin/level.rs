@@ -4,8 +4,8 @@ use http::{Method, Request};
 use http_body_util::Full;
 use vms_edge::demo::vms::StandIn;
 
-use super::{operate, token};
 use crate::support::binary::Binary;
+use crate::support::operator::{operate, token};
 use crate::support::scrape::Scrape;
 use crate::support::world::send;
 

@@ -5,9 +5,10 @@ use http_body_util::Full;
 use serde_json::Value;
 use vms_edge::demo::vms::StandIn;
 
-use super::{TOKEN, operate, purge, status, token, world};
+use super::{purge, status, world};
 use crate::support::browser::Browser;
 use crate::support::edge::TestEdge;
+use crate::support::operator::{TOKEN, operate, token};
 use crate::support::world::{World, send};
 
 /// The browser's key for the end of a line.

@@ -4,8 +4,9 @@ use http::Method;
 use serde_json::{Value, json};
 use vms_edge::demo::vms::StandIn;
 
-use super::{json as read, operate, token};
+use super::json as read;
 use crate::support::binary::Binary;
+use crate::support::operator::{operate, token};
 use crate::support::scrape::Scrape;
 
 #[tokio::test]

@@ -5,8 +5,9 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{TOKEN, json as read, operate, purge, status, token, world};
+use super::{json as read, purge, status, world};
 use crate::support::deployment::Deployment;
+use crate::support::operator::{TOKEN, operate, token};
 use crate::support::scrape::Scrape;
 use crate::support::world::World;
 

@@ -2,7 +2,8 @@
 
 use vms_edge::demo::vms::{Fault, Times};
 
-use super::{purge, world};
+use super::world;
+use crate::support::operator::purge;
 use crate::support::scrape::Scrape;
 use crate::support::soon;
 
@@ -20,7 +21,7 @@ async fn what_is_purged_softly_is_answered_once_more_while_it_is_refreshed() {
         ann.asks([1, 2]).await.hit();
         let before = world.vms.batches_total();
         let (hold, stored) = (world.vms.hold(), Scrape::of(world.edge.admin).await);
-        purge(&world.edge, body).await.status(200);
+        purge(world.edge.admin, body).await.status(200);
         world.advance(1);
         ann.asks([1, 2]).await.gets([1, 2]).is("hit").is("ttl=0");
         soon("the refresh", hold.arrived(1)).await;
@@ -49,7 +50,7 @@ async fn a_soft_purge_lets_nothing_answer_longer_than_it_would_without() {
     let ann = world.user(1);
     ann.asks([1]).await.gets([1]);
     world.advance(85);
-    purge(&world.edge, r#"{"everything":true,"mode":"soft"}"#)
+    purge(world.edge.admin, r#"{"everything":true,"mode":"soft"}"#)
         .await
         .status(200);
     world.vms.fault(Fault::Status(500), Times::Next(1));
@@ -70,7 +71,7 @@ async fn a_softly_purged_absence_is_good_only_instead_of_an_error() {
     let ann = world.user(1);
     ann.asks([1, 4]).await.gets([1]);
     ann.asks([1, 4]).await.gets([1]).hit();
-    purge(&world.edge, r#"{"items":[4],"mode":"soft"}"#)
+    purge(world.edge.admin, r#"{"items":[4],"mode":"soft"}"#)
         .await
         .status(200);
     world.vms.fault(Fault::Status(503), Times::Next(1));
@@ -88,8 +89,8 @@ async fn a_hard_purge_is_not_undone_by_an_error_of_the_vms_but_a_soft_one_may_be
         ann.asks([1]).await.gets([1]);
         world.advance(40);
         purge(
-            &world.edge,
-            &format!(r#"{{"user":"tok-1-ios","mode":"{mode}"}}"#),
+            world.edge.admin,
+            format!(r#"{{"user":"tok-1-ios","mode":"{mode}"}}"#),
         )
         .await
         .status(200);

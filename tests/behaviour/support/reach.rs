@@ -36,6 +36,9 @@ pub(crate) const ALL: [&str; 8] = [
 /// All that is remembered of ann.
 pub(crate) const ANNS: [&str; 4] = [ALL[0], ALL[1], ALL[2], ALL[3]];
 
+/// Item 180 of both endpoints, of everyone.
+pub(crate) const BOTH_180: [&str; 4] = [ALL[0], ALL[2], ALL[4], ALL[6]];
+
 impl Reach {
     pub(crate) async fn with(settings: &str) -> Self {
         let vms = Scripted::start(answer_all).await;
