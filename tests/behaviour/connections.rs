@@ -359,27 +359,21 @@ async fn a_websocket_has_no_deadline_for_a_body() {
 #[tokio::test]
 async fn an_edge_without_descriptors_serves_again_when_there_are_some() {
     let vms = Scripted::answering(OK).await;
-    let settings = format!(
-        "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\nserver.threads = 1\n\
-         log.access = false\nupstream.servers = [\"{}\"]\n",
-        vms.address
-    );
-    let mut service = Service::start(&settings).await;
+    let mut service = Service::before(vms.address, "log.access = false").await;
     service.limit_descriptors(48);
     let mut clients = Vec::new();
     for _ in 0..64 {
-        clients.push(Client::connect(service.addresses[0]).await);
+        clients.push(Client::connect(service.address).await);
     }
     let said = service.says("no connection can be accepted now").await;
     assert!(said.contains("Too many open files"), "{said}");
     drop(clients);
-    let mut client = Client::connect(service.addresses[0]).await;
+    let mut client = Client::connect(service.address).await;
     assert_eq!(client.get("/").await.status, 200);
-    service.signal("TERM");
-    let lines = service.ends().await;
-    let again = lines.iter().filter(|line| line.contains("can be accepted"));
+    let log = service.stops().await;
+    let again = log.lines().filter(|line| line.contains("can be accepted"));
     // It is said once for each time, and there may be some while connections come and go.
-    assert!(again.count() < 10, "it does not turn in circles: {lines:?}");
+    assert!(again.count() < 10, "it does not turn in circles: {log}");
 }
 
 /// Ends with how often a client was answered before it was told that this was the last answer.

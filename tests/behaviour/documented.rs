@@ -11,11 +11,11 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use vms_edge::demo::vms::StandIn;
 
-use crate::support::binary::Binary;
 use crate::support::certificate::SelfSigned;
 use crate::support::operator::{self, bearer, token};
 use crate::support::reach::{ALL, ANNS, BOTH_180, Reach, shipped};
 use crate::support::scrape::Scrape;
+use crate::support::service::Service;
 use crate::support::soon;
 use crate::support::world::{World, send};
 
@@ -151,7 +151,7 @@ async fn the_commands_of_the_readme_print_what_it_says() {
     let vms = StandIn::new();
     let serving = vms.start().await.unwrap();
     let order = "[[batch]]\npath = \"/api/v1/intercom/shows\"\norder = \"id\"";
-    let edge = Binary::before(serving.address(), &format!("{token}{order}"));
+    let edge = Service::before(serving.address(), &format!("{token}{order}")).await;
     let files = files(section);
     let request = Request::get("/api/v1/intercom/shows?ids[]=1")
         .header("host", "vms.local")
@@ -195,7 +195,7 @@ async fn the_reload_of_the_readme_prints_what_it_says() {
     let (_file, token) = token();
     let vms = StandIn::new();
     let serving = vms.start().await.unwrap();
-    let edge = Binary::before(serving.address(), &format!("{token}log.level = \"info\""));
+    let edge = Service::before(serving.address(), &format!("{token}log.level = \"info\"")).await;
     edge.reconfigure("log.level = \"info\"", "log.level = \"warn\"");
     let files = files(section("Looking inside"));
     let block = blocks(section("Changing and replacing it"), "console").remove(1);

@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use vms_edge::demo::vms::StandIn;
 
-use crate::support::binary::Binary;
 use crate::support::log::{Line, assert_has_lines};
+use crate::support::service::Service;
 use crate::support::world::SHOWS;
 
 /// Stands in every place where a secret could; the first is a token that the VMS knows.
@@ -52,9 +52,9 @@ fn raw_get(path: &[u8]) -> Vec<u8> {
 }
 
 impl Client {
-    fn of(binary: &Binary) -> Self {
+    fn of(service: &Service) -> Self {
         Self {
-            address: binary.address,
+            address: service.address,
             lines: Vec::new(),
         }
     }
@@ -235,13 +235,13 @@ async fn each_request_has_a_line_and_no_line_has_a_secret() {
     for format in ["json", "text"] {
         let vms = StandIn::new();
         let serving = vms.start().await.unwrap();
-        let binary = Binary::before(serving.address(), &settings(format));
-        let mut client = Client::of(&binary);
+        let service = Service::before(serving.address(), &settings(format)).await;
+        let mut client = Client::of(&service);
         client.batches().await;
         client.credentials().await;
         client.forgeries().await;
         client.malformed().await;
-        let log = binary.ends();
+        let log = service.stops().await;
         assert_tells_no_secret(&log);
         assert_has_lines(format, &log, client.lines);
         for said in ["serving", "shutting down"] {
@@ -280,13 +280,13 @@ async fn what_a_broken_vms_sends_is_not_told_and_yet_that_it_is_broken() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let vms = tokio::spawn(serve_nonsense(listener));
-        let binary = Binary::before(address, &settings(format));
-        let mut client = Client::of(&binary);
+        let service = Service::before(address, &settings(format)).await;
+        let mut client = Client::of(&service);
         assert_eq!(client.asks(batch("ids[]=1"), SHOWS, "error", "").await, 502);
         for path in ["/header", "/length", "/more", "/chunks", "/short"] {
             client.sends(get(path).as_bytes()).await;
         }
-        let log = binary.ends();
+        let log = service.stops().await;
         assert_tells_no_secret(&log);
         assert!(log.contains("fetch failed"), "{log}");
         assert!(log.contains("InvalidHTTPHeader"), "{log}");
@@ -305,12 +305,12 @@ async fn a_vms_that_is_down_is_told_with_its_address() {
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();
     for format in ["json", "text"] {
-        let binary = Binary::before(address, &settings(format));
-        let mut client = Client::of(&binary);
+        let service = Service::before(address, &settings(format)).await;
+        let mut client = Client::of(&service);
         assert_eq!(client.asks(batch("ids[]=1"), SHOWS, "error", "").await, 502);
         assert_eq!(client.asks(get(PASSED), PASSED, "", "").await, 502);
         client.lines[1].upstream = false;
-        let log = binary.ends();
+        let log = service.stops().await;
         assert_tells_no_secret(&log);
         assert_has_lines(format, &log, client.lines);
         let failed = log.lines().find(|line| line.contains("fetch failed"));
@@ -327,10 +327,10 @@ async fn access_lines_are_left_out_on_demand_and_below_their_level() {
     ] {
         let vms = StandIn::new();
         let serving = vms.start().await.unwrap();
-        let binary = Binary::before(serving.address(), settings);
-        let mut client = Client::of(&binary);
+        let service = Service::silent_before(serving.address(), settings);
+        let mut client = Client::of(&service);
         client.batches().await;
-        let log = binary.ends();
+        let log = service.stops().await;
         assert!(
             !log.contains("vms_edge::access") && !log.contains(SHOWS),
             "{log}"

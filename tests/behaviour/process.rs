@@ -1,98 +1,47 @@
 //! The program itself: its exit status, and the one line that says why.
 
-use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::net::TcpListener;
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::Command;
 
 use crate::support::client::Client;
+use crate::support::edge::configuration;
 use crate::support::scripted::Scripted;
 use crate::support::service::Service;
 use crate::support::soon;
 
 const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-fn run(directory: &Path, text: &str, environment: &[(&str, &str)]) -> Child {
-    let path = directory.join("edge.toml");
+/// What a program that cannot start says before it exits, and its exit status.
+async fn refused(text: &str, environment: &[(&str, &str)]) -> (String, Option<i32>) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("edge.toml");
     std::fs::write(&path, text).expect("a file");
-    Command::new(env!("CARGO_BIN_EXE_vms-edge"))
-        .arg("run")
-        .arg("--config")
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vms-edge"));
+    command
+        .args(["run", "--config"])
         .arg(&path)
         .env_remove("SSL_CERT_DIR")
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("the program can be run")
+        .kill_on_drop(true);
+    let output = soon("the end of the program", command.output()).await;
+    let output = output.expect("the program can be run");
+    let said = String::from_utf8(output.stderr).expect("it writes text");
+    (said, output.status.code())
 }
 
-/// What a program that cannot start says before it exits, and its exit status.
-async fn refused(text: &str, environment: &[(&str, &str)]) -> (String, Option<i32>) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut child = run(directory.path(), text, environment);
-    let mut said = String::new();
-    let stderr = child.stderr.as_mut().expect("it is piped");
-    let read = soon("the end of the program", stderr.read_to_string(&mut said)).await;
-    read.expect("it writes text");
-    let status = soon("the exit status", child.wait())
-        .await
-        .expect("a child");
-    (said, status.code())
-}
-
-/// A serving edge, its log and its two addresses.
-struct Serving {
-    child: Child,
-    log: Lines<BufReader<ChildStderr>>,
-    address: SocketAddr,
-    _directory: tempfile::TempDir,
-}
-
-impl Serving {
-    async fn start(upstream: &str, environment: &[(&str, &str)]) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let text = format!(
-            "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\nserver.grace = \"1h\"\n{upstream}"
-        );
-        let mut child = run(directory.path(), &text, environment);
-        let stderr = child.stderr.take().expect("it is piped");
-        let mut log = BufReader::new(stderr).lines();
-        let line = soon("the first line", log.next_line()).await;
-        let line = line
-            .expect("it writes text")
-            .expect("it says that it serves");
-        let (_, rest) = line.split_once("addresses=[").expect("its addresses");
-        let (address, _) = rest.split_once(']').expect("one address");
-        Self {
-            child,
-            log,
-            address: address.parse().expect("an address"),
-            _directory: directory,
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id().expect("it lives").to_string();
-        let sent = std::process::Command::new("kill")
-            .args(["-s", name, &id])
-            .status();
-        assert!(sent.expect("kill is there").success());
-    }
-
-    /// Everything that it still says, and its exit status.
-    async fn end(mut self) -> (Vec<String>, Option<i32>) {
-        let mut lines = Vec::new();
-        while let Some(line) = soon("a line", self.log.next_line()).await.expect("text") {
-            lines.push(line);
-        }
-        let status = soon("the exit status", self.child.wait()).await;
-        (lines, status.expect("a child").code())
-    }
+/// An edge before `vms` that never cuts off whoever is there at its end, on a system without authorities.
+async fn without_authorities(vms: &Scripted, settings: &str) -> Service {
+    let settings = format!("server.grace = \"1h\"\n{settings}");
+    let text = configuration(&[vms.address.to_string()], &settings);
+    Service::start_with(&text, |command| {
+        command
+            .env_remove("SSL_CERT_DIR")
+            .env("SSL_CERT_FILE", "/no/such/file.pem");
+    })
+    .await
 }
 
 #[tokio::test]
@@ -211,45 +160,34 @@ async fn a_system_without_authorities_is_said_in_one_line_where_they_are_needed(
 #[tokio::test]
 async fn a_system_without_authorities_serves_where_none_are_needed() {
     let vms = Scripted::answering(EMPTY).await;
-    let server = format!("upstream.servers = [\"{}\"]", vms.address);
-    let none = [("SSL_CERT_FILE", "/no/such/file.pem")];
-    let edge = Serving::start(&server, &none).await;
+    let edge = without_authorities(&vms, "").await;
     assert_eq!(
         Client::connect(edge.address).await.get("/").await.status,
         200
     );
 
-    let tls = format!("{server}\nupstream.tls = true\nupstream.verify = false");
-    let edge = Serving::start(&tls, &none).await;
+    let edge = without_authorities(&vms, "upstream.tls = true\nupstream.verify = false").await;
     // This VMS speaks no TLS; that the edge tells so shows that it got as far as asking.
     assert_eq!(
         Client::connect(edge.address).await.get("/").await.status,
         502
     );
-    edge.signal("TERM");
-    let (lines, status) = edge.end().await;
-    assert!(
-        !lines.iter().any(|line| line.contains("panicked")),
-        "{lines:?}"
-    );
-    assert_eq!(status, Some(0));
+    let log = edge.stops().await;
+    assert!(!log.contains("panicked"), "{log}");
 }
 
 #[tokio::test]
 async fn sigterm_and_sigint_end_it_in_order() {
     let vms = Scripted::answering(EMPTY).await;
     for signal in ["TERM", "INT"] {
-        let server = format!("upstream.servers = [\"{}\"]", vms.address);
-        let edge = Serving::start(&server, &[]).await;
+        let edge = Service::before(vms.address, "server.grace = \"1h\"").await;
         assert_eq!(
             Client::connect(edge.address).await.get("/").await.status,
             200
         );
         edge.signal(signal);
-        let (lines, status) = edge.end().await;
-        let said = lines.iter().any(|line| line.contains("shutting down"));
-        assert!(said, "{lines:?}");
-        assert_eq!(status, Some(0));
+        let log = edge.ends().await;
+        assert!(log.contains("shutting down"), "{log}");
     }
 }
 
@@ -258,32 +196,21 @@ async fn no_bytes_of_an_answer_make_it_panic_at_any_log_level() {
     let vms =
         Scripted::answering(b"HTTP/1.1 200 OK\r\nX-A: \xff\xfe\r\nContent-Length: 0\r\n\r\n").await;
     for level in ["trace", "debug"] {
-        let server = format!(
-            "upstream.servers = [\"{}\"]\nlog.level = \"{level}\"",
-            vms.address
-        );
-        let edge = Serving::start(&server, &[]).await;
+        let settings = format!("server.grace = \"1h\"\nlog.level = \"{level}\"");
+        let edge = Service::before(vms.address, &settings).await;
         assert_eq!(
             Client::connect(edge.address).await.get("/").await.status,
             200
         );
-        edge.signal("TERM");
-        let (lines, status) = edge.end().await;
-        assert!(
-            !lines.iter().any(|line| line.contains("panicked")),
-            "{lines:?}"
-        );
-        assert_eq!(status, Some(0));
+        let log = edge.stops().await;
+        assert!(!log.contains("panicked"), "{log}");
     }
 }
 
 #[tokio::test]
 async fn a_reload_changes_how_lines_are_written() {
     let vms = Scripted::answering(EMPTY).await;
-    let text = format!(
-        "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\nupstream.servers = [\"{}\"]\n",
-        vms.address
-    );
+    let text = configuration(&[vms.address.to_string()], "");
     let mut service = Service::start(&text).await;
     for (format, reloaded) in [
         ("json", "\"message\":\"reloaded\""),
@@ -292,7 +219,7 @@ async fn a_reload_changes_how_lines_are_written() {
         service.configure(&format!("{text}log.format = \"{format}\""));
         service.signal("HUP");
         service.says(reloaded).await;
-        let mut client = Client::connect(service.addresses[0]).await;
+        let mut client = Client::connect(service.address).await;
         assert_eq!(client.get("/a").await.status, 200);
         let line = service.says("vms_edge::access").await;
         let is_json = serde_json::from_str::<serde_json::Value>(&line).is_ok();

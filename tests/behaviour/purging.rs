@@ -5,11 +5,11 @@ mod soft;
 use http::Method;
 use vms_edge::demo::vms::StandIn;
 
-use crate::support::binary::Binary;
 use crate::support::client::{Client, Framing};
 use crate::support::operator::{TOKEN, ask, bearer, purge, token};
 use crate::support::reach::{ALL, ANNS, BOTH_180, Reach, shipped};
 use crate::support::scrape::Scrape;
+use crate::support::service::Service;
 use crate::support::world::World;
 
 /// With the shipped rules, and a token for operators.
@@ -256,7 +256,7 @@ async fn a_purged_token_is_shown_nowhere() {
     let vms = StandIn::new();
     let serving = vms.start().await.unwrap();
     let settings = format!("{token}log.level = \"debug\"");
-    let edge = Binary::before(serving.address(), &settings);
+    let edge = Service::before(serving.address(), &settings).await;
     let mut shown = String::new();
     for body in [
         format!(r#"{{"user":"{CANARY}","items":[7,5],"mode":"soft"}}"#),
@@ -277,7 +277,7 @@ async fn a_purged_token_is_shown_nowhere() {
         .keys()
         .cloned()
         .collect::<String>();
-    let log = tokio::task::spawn_blocking(|| edge.ends()).await.unwrap();
+    let log = edge.stops().await;
     assert!(
         log.contains("purged") && shown.contains("\"items\":[5,7]"),
         "{log}"

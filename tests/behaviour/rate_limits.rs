@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::support::binary::Binary;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::scrape::Scrape;
 use crate::support::scripted::Scripted;
+use crate::support::service::Service;
 use crate::support::world::{SHOWS, World};
 
 const OVER: &str = r#"{"message":"Too Many Attempts."}"#;
@@ -168,8 +168,8 @@ async fn the_access_line_says_which_limit_it_was() {
     let vms = Scripted::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let settings =
         "log.format = \"json\"\n[limits]\naddress_rate = 1\naddress_burst = 2\nuser_rate = 1\n";
-    let binary = Binary::before(vms.address, settings);
-    let mut client = Client::connect(binary.address).await;
+    let service = Service::before(vms.address, settings).await;
+    let mut client = Client::connect(service.address).await;
     let request = |target: &str| {
         format!("GET {target} HTTP/1.1\r\nHost: vms.local\r\nAuthorization: Bearer a-token\r\n\r\n")
     };
@@ -181,7 +181,7 @@ async fn the_access_line_says_which_limit_it_was() {
             limited += u32::from(client.response().await.status == 429);
         }
     }
-    let log = binary.ends();
+    let log = service.stops().await;
     let lines = log
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());

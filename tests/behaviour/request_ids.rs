@@ -2,10 +2,10 @@
 
 use vms_edge::demo::vms::{Fault, StandIn, Times};
 
-use crate::support::binary::Binary;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::scripted::Scripted;
+use crate::support::service::Service;
 use crate::support::world::{World, send};
 use http::Request;
 use http_body_util::Full;
@@ -152,7 +152,7 @@ async fn what_is_logged_of_a_request_has_its_id() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let nobody = socket.local_addr().unwrap();
-    let binary = Binary::before(nobody, &format!("{TRUSTED}log.format = \"json\"\n"));
+    let service = Service::before(nobody, &format!("{TRUSTED}log.format = \"json\"\n")).await;
     let request = |id: &str, target: &str| {
         let request = Request::get(target).header("host", "vms.local");
         let request = request.header("authorization", "Bearer tok-1-ios");
@@ -163,14 +163,14 @@ async fn what_is_logged_of_a_request_has_its_id() {
             .unwrap()
     };
     let batch = send(
-        binary.address,
+        service.address,
         request("batch-1", "/api/v1/intercom/shows?ids[]=1"),
     )
     .await;
     assert_eq!(batch.status(502).header("x-request-id"), Some("batch-1"));
-    let passed = send(binary.address, request("pass-1", "/other")).await;
+    let passed = send(service.address, request("pass-1", "/other")).await;
     assert_eq!(passed.status(502).header("x-request-id"), Some("pass-1"));
-    let log = binary.ends();
+    let log = service.stops().await;
     let messages = |id: &str| {
         let lines = log
             .lines()

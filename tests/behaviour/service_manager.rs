@@ -1,15 +1,13 @@
 //! What a service manager is told, and what it passes on: systemd's own protocols, spoken by hand.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::process::Stdio;
 
 use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 
 use crate::support::client::Client;
 use crate::support::scripted::Scripted;
-use crate::support::service::Service;
+use crate::support::service::{Service, pass};
 use crate::support::soon;
 
 const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
@@ -63,7 +61,7 @@ async fn it_is_told_of_the_start_of_reloads_and_of_the_end() {
     let manager = Manager::new();
     let service = manager.start(&settings(vms.address)).await;
     // The sockets for clients and for operators.
-    for address in [service.addresses[0], service.admin] {
+    for address in [service.address, service.admin] {
         let name = format!("FDNAME=listen-127.0.0.1-{}", address.port());
         assert_eq!(manager.told().await, ["FDSTORE=1", &name]);
     }
@@ -104,40 +102,21 @@ async fn it_is_told_who_succeeds_and_not_that_the_old_process_ends() {
     assert_eq!(manager.told().await, ["STOPPING=1"]);
 }
 
-/// Starts a service that is passed `socket` as the manager passes it.
-async fn passed(socket: TcpListener, text: &str, notify: Option<&Manager>) -> Service {
-    Service::start_with(text, |command| {
-        // Standard input becomes descriptor 3, the first that is passed.
-        let program = command.as_std().get_program().to_owned();
-        let arguments: Vec<_> = command.as_std().get_args().map(ToOwned::to_owned).collect();
-        let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
-        *command = tokio::process::Command::new("sh");
-        command
-            .args(["-c", script, "sh"])
-            .arg(program)
-            .args(arguments)
-            .stdin(Stdio::from(OwnedFd::from(socket)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        if let Some(manager) = notify {
-            command.env("NOTIFY_SOCKET", manager.directory.path().join("notify"));
-        }
-    })
-    .await
-}
-
 #[tokio::test]
 async fn sockets_that_it_passes_are_listened_on() {
     let vms = Scripted::answering(EMPTY).await;
-    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = socket.local_addr().expect("an address");
-    // A client that came before the service did.
-    let mut early = Client::connect(address).await;
-    let text = settings(vms.address).replacen("127.0.0.1:0", &address.to_string(), 1);
-    let service = passed(socket, &text, None).await;
-    assert_eq!(service.addresses, [address]);
+    let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let addresses = [&sockets[0], &sockets[1]].map(|socket| socket.local_addr().expect("bound"));
+    // Clients that came before the service did.
+    let mut early = Client::connect(addresses[0]).await;
+    let mut operator = Client::connect(addresses[1]).await;
+    let mut service = Service::given(sockets, &settings(vms.address));
+    let serving = service.says("serving").await;
+    for address in addresses {
+        assert!(serving.contains(&address.to_string()), "{serving}");
+    }
     assert_eq!(early.get("/").await.status, 200);
+    assert_eq!(operator.get("/healthz").await.status, 200);
 }
 
 #[tokio::test]
@@ -154,11 +133,12 @@ async fn a_socket_that_is_not_wanted_any_more_is_let_go_of_before_one_is_bound_t
         assert_eq!(manager.told().await, ["FDSTOREREMOVE=1", &name]);
         drop(stored);
     };
-    let (service, ()) = tokio::join!(passed(everywhere, &text, Some(&manager)), let_go);
-    assert_eq!(
-        service.addresses,
-        [SocketAddr::from(([127, 0, 0, 1], port))]
-    );
-    let mut client = Client::connect(service.addresses[0]).await;
+    let started = Service::start_with(&text, |command| {
+        pass(command, [everywhere]);
+        command.env("NOTIFY_SOCKET", manager.directory.path().join("notify"));
+    });
+    let (service, ()) = tokio::join!(started, let_go);
+    assert_eq!(service.address, SocketAddr::from(([127, 0, 0, 1], port)));
+    let mut client = Client::connect(service.address).await;
     assert_eq!(client.get("/").await.status, 200);
 }

@@ -6,9 +6,9 @@ use serde_json::Value;
 use tokio::task::yield_now;
 use vms_edge::demo::vms::StandIn;
 
-use crate::support::binary::Binary;
 use crate::support::client::Client;
 use crate::support::scripted::Scripted;
+use crate::support::service::Service;
 use crate::support::world::SHOWS;
 
 const LATENCY: Duration = Duration::from_millis(20);
@@ -61,15 +61,15 @@ async fn the_time_in_the_vms_is_told_for_each_fetch_and_of_what_passes_through()
     let vms = StandIn::new();
     let serving = vms.start().await.unwrap();
     vms.set_latency(LATENCY);
-    let binary = Binary::before(serving.address(), SETTINGS);
-    let mut client = Client::connect(binary.address).await;
+    let service = Service::before(serving.address(), SETTINGS).await;
+    let mut client = Client::connect(service.address).await;
     client.send(batch(1, "?ids[]=1", "")).await;
     answered(&mut client, 200).await;
     client
         .send("GET /api/v1/static/basic HTTP/1.1\r\nHost: vms.local\r\n\r\n")
         .await;
     answered(&mut client, 200).await;
-    let lines = slow(&binary.ends());
+    let lines = slow(&service.stops().await);
     let [fetched, passed] = &lines[..] else {
         panic!("{lines:?}");
     };
@@ -106,10 +106,10 @@ async fn waiting_for_a_turn_and_for_others_is_told_apart() {
     let serving = vms.start().await.unwrap();
     let settings =
         format!("upstream.max_fetches = 1\nupstream.connect_timeout = \"5s\"\n{SETTINGS}");
-    let binary = Binary::before(serving.address(), &settings);
+    let service = Service::before(serving.address(), &settings).await;
     let mut clients = Vec::new();
     for _ in 0..3 {
-        clients.push(Client::connect(binary.address).await);
+        clients.push(Client::connect(service.address).await);
     }
     let hold = vms.hold();
     clients[0].send(batch(1, "?ids[]=1&ids[]=2", "")).await;
@@ -120,7 +120,7 @@ async fn waiting_for_a_turn_and_for_others_is_told_apart() {
     clients[1].send(batch(1, "?ids[]=2", "")).await;
     clients[2].send(batch(2, "?ids[]=1", "")).await;
     let metrics = async || {
-        let mut admin = Client::connect(binary.admin).await;
+        let mut admin = Client::connect(service.admin).await;
         admin.get("/metrics").await.text().to_owned()
     };
     while !metrics().await.contains("vms_edge_requests_in_flight 3") {
@@ -139,7 +139,7 @@ async fn waiting_for_a_turn_and_for_others_is_told_apart() {
             .await
             .contains("vms_edge_fetch_queue_seconds_count 2\n")
     );
-    let lines = slow(&binary.ends());
+    let lines = slow(&service.stops().await);
     assert_eq!(lines.len(), 3, "{lines:?}");
     let with = |field: &str| {
         let found: Vec<_> = lines
@@ -164,10 +164,10 @@ async fn waiting_for_a_clients_body_is_told() {
     let vms = StandIn::new();
     let serving = vms.start().await.unwrap();
     vms.set_latency(LATENCY);
-    let binary = Binary::before(serving.address(), SETTINGS);
+    let service = Service::before(serving.address(), SETTINGS).await;
     let (mut slow_one, mut other) = (
-        Client::connect(binary.address).await,
-        Client::connect(binary.address).await,
+        Client::connect(service.address).await,
+        Client::connect(service.address).await,
     );
     let body = "{\"ids\":[1]}";
     let fields = format!(
@@ -179,7 +179,7 @@ async fn waiting_for_a_clients_body_is_told() {
     other.get("/api/v1/static/basic").await;
     slow_one.send(body).await;
     answered(&mut slow_one, 200).await;
-    let lines = slow(&binary.ends());
+    let lines = slow(&service.stops().await);
     let line = lines.iter().find(|line| line["path"] == SHOWS);
     let line = line.unwrap_or_else(|| panic!("{lines:?}"));
     assert!(
@@ -208,8 +208,8 @@ async fn a_hit_that_is_slow_waited_for_its_client() {
     })
     .await;
     let settings = format!("{SETTINGS}[[batch]]\npath = \"{SHOWS}\"\norder = \"id\"\n");
-    let binary = Binary::before(vms.address, &settings);
-    let mut client = Client::connect(binary.address).await;
+    let service = Service::before(vms.address, &settings).await;
+    let mut client = Client::connect(service.address).await;
     for id in 1..=4 {
         client.send(batch(1, &format!("?ids[]={id}"), "")).await;
         answered(&mut client, 200).await;
@@ -220,12 +220,12 @@ async fn a_hit_that_is_slow_waited_for_its_client() {
     let mut answer = client.begin("GET").await;
     assert!(answer.head.one("cache-status").unwrap().contains("; hit"));
     // Nothing more of it is read while others are answered.
-    let mut other = Client::connect(binary.address).await;
+    let mut other = Client::connect(service.address).await;
     for _ in 0..20 {
         assert_eq!(other.get("/api/v1/static/basic").await.status, 200);
     }
     while client.more(&mut answer).await.is_some() {}
-    let lines = slow(&binary.ends());
+    let lines = slow(&service.stops().await);
     let hit = lines
         .iter()
         .find(|line| numbers_or_none(line).is_some_and(|n| n.is_empty()));
@@ -255,8 +255,8 @@ async fn nothing_is_slow_below_the_limit_without_one_or_for_being_a_websocket() 
     .await;
     for (limit, is_websocket) in [("1h", false), ("0s", false), ("1ms", true)] {
         let settings = format!("log.slow = \"{limit}\"\nlog.format = \"json\"\n");
-        let binary = Binary::before(vms.address, &settings);
-        let mut client = Client::connect(binary.address).await;
+        let service = Service::before(vms.address, &settings).await;
+        let mut client = Client::connect(service.address).await;
         if is_websocket {
             let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
                            Sec-WebSocket-Version: 13\r\n";
@@ -268,7 +268,7 @@ async fn nothing_is_slow_below_the_limit_without_one_or_for_being_a_websocket() 
             assert_eq!(client.begin("GET").await.status, 101);
             // It lasts, since others are answered meanwhile.
             for _ in 0..20 {
-                let mut admin = Client::connect(binary.admin).await;
+                let mut admin = Client::connect(service.admin).await;
                 admin.get("/metrics").await;
             }
             client.send("hello").await;
@@ -277,7 +277,7 @@ async fn nothing_is_slow_below_the_limit_without_one_or_for_being_a_websocket() 
             answered_get(&mut client).await;
         }
         drop(client);
-        let log = binary.ends();
+        let log = service.stops().await;
         assert_eq!(slow(&log), Vec::<Value>::new());
     }
 }

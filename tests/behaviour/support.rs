@@ -1,7 +1,6 @@
 //! What the behaviour tests are told with.
 
 pub(crate) mod authority;
-pub(crate) mod binary;
 pub(crate) mod browser;
 pub(crate) mod certificate;
 pub(crate) mod client;

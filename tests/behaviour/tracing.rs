@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use vms_edge::demo::vms::{Fault, StandIn, Times};
 use vms_edge::ops::reload::Outcome;
 
-use crate::support::binary::Binary;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::otlp::{self, Span, collector};
 use crate::support::scrape::Scrape;
 use crate::support::scripted::Scripted;
+use crate::support::service::Service;
 use crate::support::soon;
 use crate::support::tools::tool;
 use crate::support::world::{SHOWS, World};
@@ -347,16 +347,16 @@ async fn a_collector_that_is_away_is_told_of_once_and_once_when_it_is_back() {
         "log.access = false\n{}",
         settings(&collector, "sample = 1.0")
     );
-    let binary = Binary::before(serving.address(), &settings);
-    let mut client = Client::connect(binary.address).await;
+    let service = Service::before(serving.address(), &settings).await;
+    let mut client = Client::connect(service.address).await;
     for (series, times) in [(DROPPED, 2), (EXPORTED, 2)] {
         for time in 1..=times {
             assert_eq!(client.get("/api/v1/static/basic").await.status, 200);
-            Scrape::once(binary.admin, series, f64::from(time)).await;
+            Scrape::once(service.admin, series, f64::from(time)).await;
         }
         is_away.store(false, Ordering::SeqCst);
     }
-    let log = binary.ends();
+    let log = service.stops().await;
     let lines = |said: &str| log.lines().filter(|line| line.contains(said)).count();
     assert_eq!(lines("the collector takes no spans"), 1, "{log}");
     assert_eq!(lines("status 503"), 1, "{log}");

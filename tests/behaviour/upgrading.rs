@@ -49,7 +49,7 @@ async fn ten_upgrades_under_load_cost_not_one_request_nor_a_websocket() {
         certificate.listener()
     );
     let mut service = Service::start(&settings(serving.address(), &more)).await;
-    let mut websocket = websocket(service.addresses[0]).await;
+    let mut websocket = websocket(service.address).await;
     let load = Load::on(&service, 8, 4, &certificate);
     for _ in 0..10 {
         load.goes_on().await;
@@ -63,8 +63,7 @@ async fn ten_upgrades_under_load_cost_not_one_request_nor_a_websocket() {
     assert_open(&mut websocket).await;
     drop(websocket);
     // The first process ends with its last client, and so the log does with the last one.
-    service.signal("TERM");
-    service.ends().await;
+    service.stops().await;
 }
 
 #[tokio::test]
@@ -73,7 +72,7 @@ async fn a_websocket_is_kept_until_the_grace_is_over() {
     let serving = vms.start().await.unwrap();
     let more = "server.grace = \"1s\"";
     let mut service = Service::start(&settings(serving.address(), more)).await;
-    let mut websocket = websocket(service.addresses[0]).await;
+    let mut websocket = websocket(service.address).await;
     service.upgrade().await;
     assert_open(&mut websocket).await;
     let cut = service.says("requests were cut off").await;
@@ -88,7 +87,7 @@ async fn a_second_signal_ends_the_grace() {
     let serving = vms.start().await.unwrap();
     let text = settings(serving.address(), "server.grace = \"1h\"");
     let mut service = Service::start(&text).await;
-    let mut websocket = websocket(service.addresses[0]).await;
+    let mut websocket = websocket(service.address).await;
     service.signal("TERM");
     service.says("shutting down").await;
     assert_open(&mut websocket).await;
@@ -103,7 +102,7 @@ async fn a_new_configuration_comes_with_the_new_process_and_may_listen_elsewhere
     let vms = Scripted::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let text = settings(vms.address, "");
     let mut service = Service::start(&text).await;
-    let address = service.addresses[0];
+    let address = service.address;
     service.configure(&text.replace(
         "server.listen = [\"127.0.0.1:0\"]",
         "server.listen = [\"127.0.0.1:0\", \"127.0.0.2:0\"]",
@@ -114,9 +113,7 @@ async fn a_new_configuration_comes_with_the_new_process_and_may_listen_elsewhere
     let mut client = Client::connect(address).await;
     assert_eq!(client.get("/").await.status, 200);
     drop(client);
-    service.signal("TERM");
-    let lines = service.ends().await;
-    assert!(lines.iter().any(|line| line.contains("shutting down")));
+    assert!(service.stops().await.contains("shutting down"));
 }
 
 #[tokio::test]
@@ -124,7 +121,7 @@ async fn if_the_new_process_cannot_start_the_old_one_goes_on() {
     let vms = Scripted::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let text = settings(vms.address, "");
     let mut service = Service::start(&text).await;
-    let mut client = Client::connect(service.addresses[0]).await;
+    let mut client = Client::connect(service.address).await;
     assert_eq!(client.get("/").await.status, 200);
 
     service.configure(&format!("{text}no.such.key = 1"));
@@ -146,7 +143,7 @@ async fn if_the_new_process_cannot_start_the_old_one_goes_on() {
 
     // The same process, on the same connection and on new ones.
     assert_eq!(client.get("/").await.status, 200);
-    let mut another = Client::connect(service.addresses[0]).await;
+    let mut another = Client::connect(service.address).await;
     assert_eq!(another.get("/").await.status, 200);
     let scrape = Scrape::of(service.admin).await;
     assert_eq!(

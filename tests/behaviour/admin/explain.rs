@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use vms_edge::demo::vms::StandIn;
 
 use super::{json as read, purge, world};
-use crate::support::binary::Binary;
 use crate::support::operator::{TOKEN, operate, token};
 use crate::support::scrape::Scrape;
+use crate::support::service::Service;
 use crate::support::soon;
 use crate::support::world::{SHOWS, Widget, World};
 
@@ -392,7 +392,7 @@ async fn a_token_that_is_explained_is_shown_nowhere() {
     let (_file, token) = token();
     let vms = StandIn::new();
     let serving = vms.start().await.unwrap();
-    let edge = Binary::before(serving.address(), &format!("{token}log.level = \"trace\""));
+    let edge = Service::before(serving.address(), &format!("{token}log.level = \"trace\"")).await;
     let bearer = format!("Bearer {CANARY}");
     let mut shown = String::new();
     for body in [
@@ -411,7 +411,7 @@ async fn a_token_that_is_explained_is_shown_nowhere() {
         shown += &format!("{:?} {}", answer.headers, answer.text());
     }
     shown += &operate(edge.admin, Method::GET, "/status", "").await.text();
-    let log = tokio::task::spawn_blocking(|| edge.ends()).await.unwrap();
+    let log = edge.stops().await;
     assert!(
         shown.contains("\"treated\":\"batch\"") && shown.contains("\"credential\""),
         "{shown}"

@@ -4,9 +4,9 @@ use http::{Method, Request};
 use http_body_util::Full;
 use vms_edge::demo::vms::StandIn;
 
-use crate::support::binary::Binary;
 use crate::support::operator::{operate, token};
 use crate::support::scrape::Scrape;
+use crate::support::service::Service;
 use crate::support::world::send;
 
 #[tokio::test]
@@ -14,7 +14,7 @@ async fn the_level_changes_what_is_logged_from_then_on() {
     let (_file, token) = token();
     let vms = StandIn::new();
     let serving = vms.start().await.unwrap();
-    let edge = Binary::before(serving.address(), &format!("{token}log.level = \"error\""));
+    let edge = Service::silent_before(serving.address(), &format!("{token}log.level = \"error\""));
     let ask = async |path: &str| {
         let request = Request::get(path).header("host", "vms.local");
         send(edge.address, request.body(Full::default()).unwrap()).await;
@@ -57,7 +57,7 @@ async fn the_level_changes_what_is_logged_from_then_on() {
     .await;
     ask("/after").await;
 
-    let log = tokio::task::spawn_blocking(|| edge.ends()).await.unwrap();
+    let log = edge.stops().await;
     assert!(
         log.contains("log level from=\"error\" to=\"info\""),
         "{log}"

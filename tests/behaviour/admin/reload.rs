@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use vms_edge::demo::vms::StandIn;
 
 use super::json as read;
-use crate::support::binary::Binary;
 use crate::support::operator::{operate, token};
 use crate::support::scrape::Scrape;
+use crate::support::service::Service;
 
 #[tokio::test]
 async fn a_reload_says_what_changed_or_why_nothing_did() {
@@ -15,7 +15,7 @@ async fn a_reload_says_what_changed_or_why_nothing_did() {
     let vms = StandIn::new();
     let serving = vms.start().await.unwrap();
     let settings = format!("{token}log.level = \"info\"\nlog.access = true\n");
-    let edge = Binary::before(serving.address(), &settings);
+    let edge = Service::before(serving.address(), &settings).await;
     let ask = async |method: Method, path: &str, body: &str| {
         operate(edge.admin, method, path, body).await
     };

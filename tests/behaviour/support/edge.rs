@@ -122,7 +122,7 @@ impl Drop for TestEdge {
 }
 
 /// The file of an edge before `servers`, with `settings` added.
-fn configuration(servers: &[String], settings: &str) -> String {
+pub(crate) fn configuration(servers: &[String], settings: &str) -> String {
     let grace = match settings.contains("server.grace") {
         true => "",
         false => "server.grace = \"5s\"\n",

@@ -1,24 +1,27 @@
-//! The program as a service: one process after the other, each the successor of the one before, and their common log.
+//! The program itself, as operators run it: its configuration in a file, its log on stderr, its end by a signal. As a
+//! service it is one process after the other, each the successor of the one before, and their common log.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::edge::configuration;
 use super::{PATIENCE, soon};
 
-/// A service; whichever processes it has are killed when the test drops it.
+/// A running `vms-edge run`; whichever processes it has are killed when the test drops it.
 pub(crate) struct Service {
-    _first: Child,
+    first: Child,
     /// All processes that there were, the present one last.
     processes: Vec<u32>,
-    log: Lines<BufReader<ChildStderr>>,
-    /// Lines that were read while another was sought.
-    unsought: Vec<String>,
+    log: UnboundedReceiver<String>,
+    said: Vec<Said>,
     /// Where clients connect.
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) address: SocketAddr,
     /// Where clients connect with TLS.
     pub(crate) tls_addresses: Vec<SocketAddr>,
     /// Where operators connect.
@@ -26,17 +29,57 @@ pub(crate) struct Service {
     directory: tempfile::TempDir,
 }
 
+/// A line of the log.
+struct Said {
+    line: String,
+    is_found: bool,
+}
+
 impl Service {
-    /// Starts it with `settings`.
-    pub(crate) async fn start(settings: &str) -> Self {
-        Self::start_with(settings, |_| {}).await
+    /// Starts it before `upstream`, with `settings` added to the configuration.
+    pub(crate) async fn before(upstream: SocketAddr, settings: &str) -> Self {
+        Self::start(&configuration(&[upstream.to_string()], settings)).await
     }
 
-    /// Starts it with `settings`, after `prepare` has seen its command and may have changed it.
-    pub(crate) async fn start_with(settings: &str, prepare: impl FnOnce(&mut Command)) -> Self {
+    /// The same with a log that does not tell where it listens: it is passed its sockets.
+    pub(crate) fn silent_before(upstream: SocketAddr, settings: &str) -> Self {
+        let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+        let text = configuration(&[upstream.to_string()], settings);
+        Self::given(sockets, &text)
+    }
+
+    /// Starts it with this configuration.
+    pub(crate) async fn start(text: &str) -> Self {
+        Self::start_with(text, |_| {}).await
+    }
+
+    /// Starts it with this configuration, after `prepare` has seen its command and may have changed it.
+    pub(crate) async fn start_with(text: &str, prepare: impl FnOnce(&mut Command)) -> Self {
+        let mut service = Self::spawn(text, prepare);
+        let serving = service.says("serving").await;
+        service.address = listed(&serving, "addresses")[0];
+        service.tls_addresses = listed(&serving, "tls");
+        service.admin = told(&serving, "admin");
+        service
+    }
+
+    /// Passes it sockets for clients and for operators, as a service manager does, in place of those that the
+    /// configuration has the system choose. Whoever connects waits until it serves.
+    pub(crate) fn given(sockets: [TcpListener; 2], text: &str) -> Self {
+        let [address, admin] =
+            [&sockets[0], &sockets[1]].map(|socket| socket.local_addr().expect("a bound socket"));
+        let text = text
+            .replacen("127.0.0.1:0", &address.to_string(), 1)
+            .replacen("127.0.0.1:0", &admin.to_string(), 1);
+        let mut service = Self::spawn(&text, |command| pass(command, sockets));
+        (service.address, service.admin) = (address, admin);
+        service
+    }
+
+    fn spawn(text: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let config = directory.path().join("edge.toml");
-        std::fs::write(&config, settings).expect("a file");
+        std::fs::write(&config, text).expect("a file");
         // A name of its own, which a test may give to something else.
         let program = program_in(directory.path());
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_vms-edge"), &program).expect("a link");
@@ -45,59 +88,67 @@ impl Service {
             .args(["run", "--config"])
             .arg(config)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+            .stdout(Stdio::null());
         prepare(&mut command);
+        command.stderr(Stdio::piped()).kill_on_drop(true);
         let mut first = command.spawn().expect("the program can be run");
         // It holds what it was given to pass on.
         drop(command);
-        let log = BufReader::new(first.stderr.take().expect("it is piped")).lines();
-        let mut service = Self {
+        let (sender, log) = unbounded_channel();
+        tokio::spawn(read(first.stderr.take().expect("it is piped"), sender));
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        Self {
             processes: vec![first.id().expect("it lives")],
-            _first: first,
+            first,
             log,
-            unsought: Vec::new(),
-            addresses: Vec::new(),
+            said: Vec::new(),
+            address: nowhere,
             tls_addresses: Vec::new(),
-            admin: SocketAddr::from(([0; 4], 0)),
+            admin: nowhere,
             directory,
-        };
-        let serving = service.says("serving").await;
-        service.addresses = listed(&serving, "addresses=[");
-        service.tls_addresses = listed(&serving, "tls=[");
-        let (_, admin) = serving.split_once("admin=").expect("its admin listener");
-        service.admin = admin.trim().parse().expect("an address");
-        service
+        }
     }
 
     /// Waits for a line of the log that holds these words; each line is found once, in whatever order they are sought:
     /// two processes write it.
     pub(crate) async fn says(&mut self, words: &str) -> String {
-        let mut unsought = self.unsought.iter();
-        if let Some(place) = unsought.position(|line| line.contains(words)) {
-            return self.unsought.remove(place);
+        let wanted = |said: &&mut Said| !said.is_found && said.line.contains(words);
+        if let Some(said) = self.said.iter_mut().find(wanted) {
+            said.is_found = true;
+            return said.line.clone();
         }
         loop {
-            let line = tokio::time::timeout(PATIENCE, self.log.next_line()).await;
-            let line = line.ok().and_then(|line| line.expect("a log is text"));
-            let Some(line) = line else {
-                panic!("{words:?} is not said, but: {:#?}", self.unsought);
+            let line = tokio::time::timeout(PATIENCE, self.log.recv()).await;
+            let Ok(Some(line)) = line else {
+                let log: Vec<_> = self.said.iter().map(|said| &said.line).collect();
+                panic!("{words:?} is not said, but: {log:#?}");
             };
-            if line.contains(words) {
-                return line;
+            let is_found = line.contains(words);
+            self.said.push(Said { line, is_found });
+            if is_found {
+                return self.said.last().expect("it was added").line.clone();
             }
-            self.unsought.push(line);
         }
     }
 
-    /// Waits for the end of the log, which all processes have to leave for that.
-    pub(crate) async fn ends(mut self) -> Vec<String> {
-        let mut lines = Vec::new();
-        while let Some(line) = soon("the end", self.log.next_line()).await.expect("text") {
-            lines.push(line);
+    /// Ends it as a service manager would, and returns all that it said.
+    pub(crate) async fn stops(self) -> String {
+        self.signal("TERM");
+        self.ends().await
+    }
+
+    /// Waits for the end of all processes, of which the first succeeds, and returns all that they said.
+    pub(crate) async fn ends(mut self) -> String {
+        let mut log = String::new();
+        for said in &self.said {
+            log += &format!("{}\n", said.line);
         }
-        lines
+        while let Some(line) = soon("the end of the log", self.log.recv()).await {
+            log += &format!("{line}\n");
+        }
+        let status = soon("the exit status", self.first.wait()).await;
+        assert!(status.expect("it is our child").success(), "{log}");
+        log
     }
 
     /// Sends a signal to the present process.
@@ -133,6 +184,13 @@ impl Service {
         std::fs::write(self.directory.path().join("edge.toml"), settings).expect("a file");
     }
 
+    /// Puts something else in the place of a part of its configuration, which takes effect when it is reloaded.
+    pub(crate) fn reconfigure(&self, part: &str, by: &str) {
+        let text = std::fs::read_to_string(self.directory.path().join("edge.toml")).expect("text");
+        assert!(text.contains(part), "{text}");
+        self.configure(&text.replace(part, by));
+    }
+
     /// Replaces the program, as a package does: another file under the same name.
     pub(crate) fn install(&self, script: &str) {
         // Not written by this process: whatever it starts meanwhile would hold the file open, and what is open for
@@ -160,9 +218,48 @@ impl Drop for Service {
     }
 }
 
-/// The addresses of a list in a line of the log.
+/// Reads the log all the while, since a full pipe would hold it up.
+async fn read(log: ChildStderr, lines: UnboundedSender<String>) {
+    let mut log = BufReader::new(log).lines();
+    while let Some(line) = log.next_line().await.expect("a log is text") {
+        if lines.send(line).is_err() {
+            // The test is done.
+            break;
+        }
+    }
+}
+
+/// Has a program find these sockets, of which there are two at most, where a service manager puts them: from descriptor 3
+/// on.
+pub(crate) fn pass<const N: usize>(command: &mut Command, sockets: [TcpListener; N]) {
+    let program = command.as_std().get_program().to_owned();
+    let arguments: Vec<_> = command.as_std().get_args().map(ToOwned::to_owned).collect();
+    let script =
+        format!("exec 3<&0 4<&1 </dev/null >/dev/null; LISTEN_PID=$$ LISTEN_FDS={N} exec \"$@\"");
+    let mut sockets = sockets
+        .map(|socket| Stdio::from(OwnedFd::from(socket)))
+        .into_iter();
+    *command = Command::new("sh");
+    command
+        .args(["-c", &script, "sh"])
+        .arg(program)
+        .args(arguments)
+        .stdin(sockets.next().unwrap_or_else(Stdio::null))
+        .stdout(sockets.next().unwrap_or_else(Stdio::null));
+}
+
+/// An address in a line of the log, in either format.
+fn told(line: &str, name: &str) -> SocketAddr {
+    let (_, rest) = line.split_once(name).expect("it is told");
+    let address = rest.trim_start_matches(['"', ':', '=']);
+    let end = address.find(['"', ' ']).unwrap_or(address.len());
+    address[..end].parse().expect("an address")
+}
+
+/// The addresses of a list in such a line.
 fn listed(line: &str, name: &str) -> Vec<SocketAddr> {
     let (_, rest) = line.split_once(name).expect("there is such a list");
+    let (_, rest) = rest.split_once('[').expect("it begins");
     let (list, _) = rest.split_once(']').expect("it ends");
     let addresses = list.split(", ").filter(|address| !address.is_empty());
     addresses

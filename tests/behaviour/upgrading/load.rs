@@ -53,7 +53,7 @@ impl Load {
         for number in 0..http1 {
             let progress = Arc::clone(&load.progress);
             load.clients
-                .spawn(ask_by_http1(service.addresses[0], number, progress));
+                .spawn(ask_by_http1(service.address, number, progress));
         }
         let tls = certificate.believed(&[b"h2"]);
         for number in 0..http2 {
