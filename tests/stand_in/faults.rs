@@ -69,7 +69,7 @@ async fn faults_with_a_whole_answer_do_what_they_say() {
         let reply = shows(&mut client).await;
         assert_eq!(reply.status, status, "{fault:?}");
         if let Some((name, value)) = header {
-            assert_eq!(reply.header(name), Some(value), "{fault:?}");
+            assert_eq!(reply.head.one(name), Some(value), "{fault:?}");
         }
         let expected = expected.unwrap_or_default();
         assert!(
@@ -77,7 +77,7 @@ async fn faults_with_a_whole_answer_do_what_they_say() {
             "{fault:?}: {}",
             reply.text()
         );
-        assert!(reply.is_complete, "{fault:?}");
+        assert!(reply.complete, "{fault:?}");
     }
     vms.assert_healthy();
 }
@@ -95,7 +95,7 @@ async fn faults_that_rewrite_the_answer_do_what_they_say() {
     assert_eq!(shows(&mut client).await.ids(), ["\"1\"", "\"2\""]);
     vms.fault(Fault::Gzipped, Times::Once);
     let reply = shows(&mut client).await;
-    assert_eq!(reply.header("content-encoding"), Some("gzip"));
+    assert_eq!(reply.head.one("content-encoding"), Some("gzip"));
     let mut unzipped = String::new();
     let mut decoder = flate2::read::GzDecoder::new(&reply.body[..]);
     decoder.read_to_string(&mut unzipped).unwrap();
@@ -109,13 +109,13 @@ async fn faults_of_the_connection_do_what_they_say() {
     let (vms, running, mut client) = started().await;
     let body = shows(&mut client).await.body;
     vms.fault(Fault::CloseBeforeAnswer, Times::Once);
-    client.send("GET", SHOWS, &[TOKEN], b"").await;
-    assert!(client.receive("GET").await.is_err());
+    client.sends("GET", SHOWS, &[TOKEN], b"").await;
+    assert!(client.head().await.is_none());
 
     let mut client = Client::connect(running.address()).await;
     vms.fault(Fault::CutBody, Times::Once);
     let reply = client.request("GET", SHOWS, &[TOKEN], b"").await;
-    assert!(!reply.is_complete);
+    assert!(!reply.complete);
     assert_eq!(reply.body, body[..body.len() / 2]);
 
     let mut client = Client::connect(running.address()).await;
@@ -126,16 +126,12 @@ async fn faults_of_the_connection_do_what_they_say() {
     assert_eq!(shows(&mut client).await.body, body);
 
     vms.fault(Fault::Endless, Times::Once);
-    client.send("GET", SHOWS, &[TOKEN], b"").await;
-    assert_eq!(client.receive_head().await.unwrap().0, 200);
+    client.sends("GET", SHOWS, &[TOKEN], b"").await;
+    let mut endless = client.begin("GET").await;
+    assert_eq!(endless.status, 200);
     let mut length = 0;
     while length < 1 << 20 {
-        length += client
-            .receive_chunk()
-            .await
-            .unwrap()
-            .expect("it never ends")
-            .len();
+        length += client.chunk(&mut endless).await.len();
     }
     vms.assert_healthy();
 }
@@ -147,7 +143,7 @@ async fn a_fault_stays_until_it_is_cleared_and_hangs_no_one_else() {
     vms.fault(Fault::Status(500), Times::Always);
     let hold = vms.hold();
     let mut hanging = Client::connect(running.address()).await;
-    hanging.send("GET", SHOWS, &[TOKEN], b"").await;
+    hanging.sends("GET", SHOWS, &[TOKEN], b"").await;
     hold.arrived(1).await;
     hold.release();
     for _ in 0..3 {
@@ -157,7 +153,7 @@ async fn a_fault_stays_until_it_is_cleared_and_hangs_no_one_else() {
     assert_eq!(shows(&mut client).await.status, 200);
     tokio::select! {
         biased;
-        reply = hanging.receive("GET") => panic!("it answered: {reply:?}"),
+        head = hanging.head() => panic!("it answered: {head:?}"),
         () = std::future::ready(()) => {}
     }
     vms.assert_healthy();
@@ -167,20 +163,20 @@ async fn a_fault_stays_until_it_is_cleared_and_hangs_no_one_else() {
 async fn a_held_batch_is_answered_from_the_world_as_it_was() {
     let (vms, running, mut client) = started().await;
     let hold = vms.hold();
-    client.send("GET", SHOWS, &[TOKEN], b"").await;
+    client.sends("GET", SHOWS, &[TOKEN], b"").await;
     hold.arrived(1).await;
     vms.rename(1, "gate");
     let mut second = Client::connect(running.address()).await;
-    second.send("GET", SHOWS, &[TOKEN], b"").await;
+    second.sends("GET", SHOWS, &[TOKEN], b"").await;
     hold.arrived(2).await;
     let mut gone = Client::connect(running.address()).await;
-    gone.send("GET", SHOWS, &[TOKEN], b"").await;
+    gone.sends("GET", SHOWS, &[TOKEN], b"").await;
     hold.arrived(3).await;
     assert_eq!(hold.waiting(), 3);
     drop(gone);
     hold.release();
-    assert!(!client.receive("GET").await.unwrap().text().contains("gate"));
-    assert!(second.receive("GET").await.unwrap().text().contains("gate"));
+    assert!(!client.response().await.text().contains("gate"));
+    assert!(second.response().await.text().contains("gate"));
     assert!(shows(&mut client).await.text().contains("gate"));
     vms.assert_healthy();
 }
@@ -188,26 +184,24 @@ async fn a_held_batch_is_answered_from_the_world_as_it_was() {
 #[tokio::test]
 async fn a_stream_gives_one_chunk_at_each_step() {
     let (vms, _running, mut client) = started().await;
-    client.send("GET", "/api/v1/stream/2", &[TOKEN], b"").await;
-    assert_eq!(client.receive_head().await.unwrap().0, 200);
+    client.sends("GET", "/api/v1/stream/2", &[TOKEN], b"").await;
+    let mut stream = client.begin("GET").await;
+    assert_eq!(stream.status, 200);
     for expected in ["chunk 1\n", "chunk 2\n"] {
         vms.step();
-        let chunk = client
-            .receive_chunk()
-            .await
-            .unwrap()
-            .expect("a chunk comes");
-        assert_eq!(chunk, expected.as_bytes());
+        assert_eq!(client.chunk(&mut stream).await, expected.as_bytes());
     }
-    assert_eq!(client.receive_chunk().await.unwrap(), None);
+    assert_eq!(client.more(&mut stream).await, None);
+    assert!(stream.complete);
     vms.fault(Fault::Drip(Pace::Step), Times::Once);
     client
-        .send("GET", "/api/v1/intercom/shows?ids[]=4", &[TOKEN], b"")
+        .sends("GET", "/api/v1/intercom/shows?ids[]=4", &[TOKEN], b"")
         .await;
-    assert_eq!(client.receive_head().await.unwrap().0, 200);
+    let mut dripping = client.begin("GET").await;
+    assert_eq!(dripping.status, 200);
     vms.step();
-    assert_eq!(client.receive_chunk().await.unwrap().unwrap(), b"[");
+    assert_eq!(client.chunk(&mut dripping).await, b"[");
     vms.step();
-    assert_eq!(client.receive_chunk().await.unwrap().unwrap(), b"]");
+    assert_eq!(client.chunk(&mut dripping).await, b"]");
     vms.assert_healthy();
 }

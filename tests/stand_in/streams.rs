@@ -1,22 +1,21 @@
 //! Streams, upgrades and the end of connections.
 
-use crate::{TOKEN, shows, started};
+use crate::{TOKEN, shows, soon, started};
 
 #[tokio::test]
 async fn an_echo_comes_back_before_the_request_has_ended() {
     let (vms, _running, mut client) = started().await;
     let headers = [TOKEN, ("Transfer-Encoding", "chunked")];
-    client.send("POST", "/api/v1/echo", &headers, b"").await;
-    assert_eq!(client.receive_head().await.unwrap().0, 200);
+    client.sends("POST", "/api/v1/echo", &headers, b"").await;
+    let mut echo = client.begin("POST").await;
+    assert_eq!(echo.status, 200);
     for chunk in ["one", "two"] {
-        client.write(format!("3\r\n{chunk}\r\n").as_bytes()).await;
-        assert_eq!(
-            client.receive_chunk().await.unwrap().unwrap(),
-            chunk.as_bytes()
-        );
+        client.send(format!("3\r\n{chunk}\r\n")).await;
+        assert_eq!(client.chunk(&mut echo).await, chunk.as_bytes());
     }
-    client.write(b"0\r\n\r\n").await;
-    assert_eq!(client.receive_chunk().await.unwrap(), None);
+    client.send(b"0\r\n\r\n").await;
+    assert_eq!(client.more(&mut echo).await, None);
+    assert!(echo.complete);
     assert_eq!(vms.requests()[0].target, "/api/v1/echo");
     assert_eq!(shows(&mut client).await.status, 200);
     vms.assert_healthy();
@@ -34,10 +33,11 @@ async fn a_websocket_is_opened_by_the_book_and_echoes() {
     ];
     let reply = client.request("GET", "/ws", &headers, b"").await;
     assert_eq!(reply.status, 101);
-    let accept = reply.header("sec-websocket-accept");
+    let accept = reply.head.one("sec-websocket-accept");
     assert_eq!(accept, Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-    client.write(b"\x81\x02hi").await;
-    assert_eq!(client.receive_bytes(4).await, b"\x81\x02hi");
+    client.send(b"\x81\x02hi").await;
+    let echo = soon("the echo", client.wire.exactly(4)).await;
+    assert_eq!(echo.unwrap(), b"\x81\x02hi");
     vms.assert_healthy();
 }
 
@@ -46,6 +46,6 @@ async fn connections_end_with_the_stand_in() {
     let (vms, running, mut client) = started().await;
     shows(&mut client).await;
     drop(running);
-    assert!(client.receive("GET").await.is_err());
+    assert!(client.head().await.is_none());
     vms.assert_healthy();
 }
