@@ -389,6 +389,31 @@ async fn asks_to_the_end(mut client: Client) -> usize {
     unreachable!("it goes on until it is told")
 }
 
+/// The same for a client of HTTP/2, which is told by the end of its connection.
+async fn asks_to_the_end_by_h2(mut client: h2::client::SendRequest<bytes::Bytes>) -> usize {
+    let mut answered = 0;
+    // What is sent before the end of the connection is known is answered.
+    while let Ok(ready) = client.clone().ready().await {
+        client = ready;
+        let request = http::Request::get("https://a/").body(()).expect("valid");
+        let Ok((answer, _)) = client.send_request(request, true) else {
+            break;
+        };
+        match answer.await {
+            Ok(answer) => assert_eq!(answer.status(), 200),
+            // The one refusal there is says that nothing was done (RFC 9113, 8.7).
+            Err(error)
+                if error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM) =>
+            {
+                break;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        answered += 1;
+    }
+    answered
+}
+
 #[tokio::test]
 async fn an_edge_that_leaves_loses_no_request_on_a_connection_that_there_is() {
     let authority = Authority::new();
@@ -408,31 +433,8 @@ async fn an_edge_that_leaves_loses_no_request_on_a_connection_that_there_is() {
     }
     let mut h2 = Vec::new();
     for _ in 0..5 {
-        let mut client = authority.h2_client(tls, "a.example").await;
-        h2.push(tokio::spawn(async move {
-            let mut answered = 0;
-            // What is sent before the end of the connection is known is answered.
-            while let Ok(ready) = client.clone().ready().await {
-                client = ready;
-                let request = http::Request::get("https://a/").body(()).expect("valid");
-                let Ok((answer, _)) = client.send_request(request, true) else {
-                    break;
-                };
-                match answer.await {
-                    Ok(answer) => assert_eq!(answer.status(), 200),
-                    // The one refusal there is says that nothing was done (RFC 9113, 8.7).
-                    Err(error)
-                        if error.is_go_away()
-                            || error.reason() == Some(h2::Reason::REFUSED_STREAM) =>
-                    {
-                        break;
-                    }
-                    Err(error) => panic!("{error}"),
-                }
-                answered += 1;
-            }
-            answered
-        }));
+        let client = authority.h2_client(tls, "a.example").await;
+        h2.push(tokio::spawn(asks_to_the_end_by_h2(client)));
     }
     let before = vms.requests().len();
     soon("requests of all of them", async {

@@ -113,17 +113,22 @@ async fn spans(collector: &Scripted, count: usize) -> Vec<Span> {
     spans
 }
 
-#[tokio::test]
-async fn a_collector_is_told_of_requests_and_their_fetches_and_of_nobodys_secrets() {
-    if tool("protoc").is_none() {
-        return;
-    }
+/// What a collector is told of ann, who comes with a trace: a batch that is fetched, the same from memory, and what passes
+/// through.
+struct Told {
+    world: World,
+    fetch: Span,
+    miss: Span,
+    hit: Span,
+    passed: Span,
+}
+
+/// `None` where nothing can read it.
+async fn told_of_ann() -> Option<Told> {
+    tool("protoc")?;
     let collector = collector().await;
-    let world = World::with(&settings(
-        &collector,
-        "sample = 0.0\nservice_name = \"door\"",
-    ))
-    .await;
+    let only_hers = settings(&collector, "sample = 0.0\nservice_name = \"door\"");
+    let world = World::with(&only_hers).await;
     let ann = world
         .user(1)
         .with("traceparent", &parent())
@@ -132,26 +137,46 @@ async fn a_collector_is_told_of_requests_and_their_fetches_and_of_nobodys_secret
     ann.asks([7, 12345]).await.hit();
     ann.gets("/api/v1/static/basic?secret=1").await.status(200);
     let spans = spans(&collector, 4).await;
-    let [fetch, miss, hit, passed] = &spans[..] else {
-        panic!("{spans:?}");
+    let [fetch, miss, hit, passed] = spans.try_into().expect("there are four");
+    Some(Told {
+        world,
+        fetch,
+        miss,
+        hit,
+        passed,
+    })
+}
+
+#[tokio::test]
+async fn a_collector_is_told_what_caused_what() {
+    let Some(told) = told_of_ann().await else {
+        return;
     };
-    let [trace, fetching, caused_by] = fetch.ids();
-    let [_, missing, from] = miss.ids();
+    let [trace, fetching, caused_by] = told.fetch.ids();
+    let [_, missing, from] = told.miss.ids();
     assert_eq!(
         (trace.as_str(), from.as_str(), &caused_by),
         (TRACE, SPAN, &missing)
     );
-    let told = world.vms.requests();
-    assert_eq!(
-        parts(told[0].values("traceparent")[0]),
-        [TRACE, &fetching, "01"]
-    );
-    assert_eq!(
-        parts(told[1].values("traceparent")[0]),
-        [TRACE, &passed.ids()[1], "01"]
-    );
-    for span in &spans {
+    for span in [&told.miss, &told.hit, &told.passed] {
         assert_eq!(span.ids()[0], TRACE);
+    }
+    let [_, passing, _] = told.passed.ids();
+    let requests = told.world.vms.requests();
+    for (request, span) in requests.iter().zip([&fetching, &passing]) {
+        let parent = request.values("traceparent")[0];
+        assert_eq!(parts(parent), [TRACE, span, "01"]);
+    }
+    let counted = Scrape::once(told.world.edge.admin, EXPORTED, 4.0).await;
+    assert_eq!(counted.value(DROPPED), 0.0);
+}
+
+#[tokio::test]
+async fn a_collector_is_told_of_nobodys_secrets() {
+    let Some(told) = told_of_ann().await else {
+        return;
+    };
+    for span in [&told.fetch, &told.miss, &told.hit, &told.passed] {
         assert_eq!(span.resource.attribute("service.name").unwrap(), "door");
         let version = span.resource.attribute("service.version");
         assert_eq!(version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
@@ -163,18 +188,23 @@ async fn a_collector_is_told_of_requests_and_their_fetches_and_of_nobodys_secret
             assert!(!text.contains(secret), "{secret} in {text}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_collector_is_told_what_was_asked_and_what_became_of_it() {
+    let Some(told) = told_of_ann().await else {
+        return;
+    };
     let shows = format!("GET {SHOWS}");
-    let server = vms_address(&world);
+    let of_fetch = [
+        "vms_edge.ids",
+        "vms_edge.outcome",
+        "http.response.status_code",
+        "server.port",
+    ];
+    let server = vms_address(&told.world);
     assert_eq!(
-        fields(
-            fetch,
-            &[
-                "vms_edge.ids",
-                "vms_edge.outcome",
-                "http.response.status_code",
-                "server.port"
-            ]
-        ),
+        fields(&told.fetch, &of_fetch),
         [&shows, "SPAN_KIND_CLIENT", "2", "stored", "200", &server]
     );
     let of_request = [
@@ -184,30 +214,20 @@ async fn a_collector_is_told_of_requests_and_their_fetches_and_of_nobodys_secret
         "http.route",
         "url.path",
     ];
+    let kind = "SPAN_KIND_SERVER";
     assert_eq!(
-        fields(miss, &of_request),
-        [&shows, "SPAN_KIND_SERVER", "miss", "2", "200", SHOWS, SHOWS]
+        fields(&told.miss, &of_request),
+        [&shows, kind, "miss", "2", "200", SHOWS, SHOWS]
     );
-    assert_eq!(fields(hit, &of_request)[2], "hit");
+    assert_eq!(fields(&told.hit, &of_request)[2], "hit");
+    let path = "/api/v1/static/basic";
     assert_eq!(
-        fields(passed, &of_request),
-        [
-            "GET",
-            "SPAN_KIND_SERVER",
-            "-",
-            "-",
-            "200",
-            "-",
-            "/api/v1/static/basic"
-        ]
+        fields(&told.passed, &of_request),
+        ["GET", kind, "-", "-", "200", "-", path]
     );
-    assert_eq!(
-        miss.attribute("vms_edge.request_id").as_deref(),
-        Some("hers")
-    );
-    assert!(fetch.attribute("vms_edge.queue_seconds").is_some());
-    let counted = Scrape::once(world.edge.admin, EXPORTED, 4.0).await;
-    assert_eq!(counted.value(DROPPED), 0.0);
+    let id = told.miss.attribute("vms_edge.request_id");
+    assert_eq!(id.as_deref(), Some("hers"));
+    assert!(told.fetch.attribute("vms_edge.queue_seconds").is_some());
 }
 
 /// Name, kind, and these attributes.

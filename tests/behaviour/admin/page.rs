@@ -14,6 +14,20 @@ use crate::support::world::{World, send};
 /// The browser's key for the end of a line.
 const ENTER: &str = "\u{e007}";
 
+/// Whether both lines of each chart are drawn, in its colours.
+const BOTH_LINES_ARE_DRAWN: &str = "(() => {
+    const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+    const wanted = ['--first', '--second'].map(colour).map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
+    return [...document.querySelectorAll('canvas')].map((canvas) => {
+        const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        const counts = [0, 0];
+        for (let at = 0; at < data.length; at += 4) wanted.forEach((rgb, place) => {
+            if (data[at + 3] > 200 && rgb.every((value, part) => Math.abs(value - data[at + part]) < 12)) counts[place]++;
+        });
+        return counts.every((count) => count > 20);
+    });
+})()";
+
 /// Some minutes in the life of an edge.
 async fn lived() -> World {
     let world = world("").await;
@@ -64,8 +78,20 @@ async fn the_page_asks_for_the_token_and_shows_what_the_edge_tells() {
         true
     );
     assert_eq!(browser.console().await, Vec::<String>::new());
+    refuses_a_wrong_token(&browser).await;
 
-    signs_in(&browser, "a-wrong-token-of-operators").await;
+    signs_in(&browser, TOKEN).await;
+    browser
+        .until("!document.getElementById('board').hidden")
+        .await;
+    shows_what_is_told(&browser, &world).await;
+    draws_its_charts(&browser).await;
+    assert_eq!(browser.console().await, Vec::<String>::new());
+    asked_nobody_but(&origin, &browser).await;
+}
+
+async fn refuses_a_wrong_token(browser: &Browser) {
+    signs_in(browser, "a-wrong-token-of-operators").await;
     let told = "document.getElementById('token-fault').textContent === 'That is not the token.'";
     browser.until(told).await;
     assert_eq!(browser.tells("sessionStorage.length").await, 0);
@@ -74,16 +100,14 @@ async fn the_page_asks_for_the_token_and_shows_what_the_edge_tells() {
         refusals.iter().all(|entry| entry.contains("401")),
         "{refusals:?}"
     );
+}
 
-    signs_in(&browser, TOKEN).await;
-    browser
-        .until("!document.getElementById('board').hidden")
-        .await;
+async fn shows_what_is_told(browser: &Browser, world: &World) {
     let shown = browser
         .tells("document.getElementById('board').innerText")
         .await;
     let shown = shown.as_str().unwrap();
-    let told = status(&world).await;
+    let told = status(world).await;
     let percent = |ratio: &Value| format!("{:.1} %", ratio.as_f64().unwrap() * 100.0);
     let ratios = &told["traffic"]["last_5m"]["hit_ratio"];
     for expected in [
@@ -100,21 +124,11 @@ async fn the_page_asks_for_the_token_and_shows_what_the_edge_tells() {
         assert!(shown.contains(expected), "{expected} is not in {shown}");
     }
     assert!(!shown.contains(TOKEN));
-    // Both lines of each chart are drawn.
-    let drawn = "(() => {
-        const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-        const wanted = ['--first', '--second'].map(colour).map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
-        return [...document.querySelectorAll('canvas')].map((canvas) => {
-            const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-            const counts = [0, 0];
-            for (let at = 0; at < data.length; at += 4) wanted.forEach((rgb, place) => {
-                if (data[at + 3] > 200 && rgb.every((value, part) => Math.abs(value - data[at + part]) < 12)) counts[place]++;
-            });
-            return counts.every((count) => count > 20);
-        });
-    })()";
+}
+
+async fn draws_its_charts(browser: &Browser) {
     assert_eq!(
-        browser.tells(drawn).await,
+        browser.tells(BOTH_LINES_ARE_DRAWN).await,
         serde_json::json!([true, true, true, true])
     );
     let label = "document.querySelector('.canvas').getAttribute('aria-label')";
@@ -123,13 +137,14 @@ async fn the_page_asks_for_the_token_and_shows_what_the_edge_tells() {
         label.as_str().unwrap().contains("latest: requests"),
         "{label}"
     );
+}
 
-    assert_eq!(browser.console().await, Vec::<String>::new());
+async fn asked_nobody_but(origin: &str, browser: &Browser) {
     let requested = browser.requested().await;
     assert!(requested.len() > 8, "{requested:?}");
     for url in requested {
         let from_here = url
-            .strip_prefix(&origin)
+            .strip_prefix(origin)
             .is_some_and(|path| path.starts_with('/'));
         assert!(from_here && !url.contains(TOKEN), "{url}");
     }
