@@ -1,7 +1,7 @@
 //! The command line, as it is read, explained by `--help` and shown in the man page.
 //!
 //! Only what can be said is here; what is done with it is `main`'s. The man page and the shell completions are made from
-//! the same definitions when a package is built (`examples/manual`), so that they cannot say anything else.
+//! the same definitions when a package is built (`conf/debian/manual`), so that they cannot say anything else.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
