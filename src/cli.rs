@@ -73,6 +73,7 @@ Exit status: 0 after an orderly end; 1 if it cannot start, such as when a port i
 78 if the configuration is. A bad configuration is reported whole, before any port is bound.";
 
 const SIGNALS: &str = "\
-SIGHUP reads the configuration again; a bad file changes nothing. SIGTERM and SIGINT end it in order: what is in flight is \
-finished, for server.grace at the most. SIGQUIT starts the program's file anew with the same arguments, hands it the \
-listening sockets, and ends in order once the new process is ready; if that cannot start, the old one goes on.";
+SIGHUP reads the configuration again; a bad file changes nothing. SIGTERM and SIGINT end it in order: what is in \
+flight is finished, for server.grace at the most; a second one ends it at once. SIGQUIT starts the program's file anew \
+with the same arguments, hands it the listening sockets, and ends in order once the new process is ready; if that \
+cannot start, the old one goes on.";
