@@ -1,7 +1,7 @@
 //! The command line, as it is read, explained by `--help` and shown in the man page.
 //!
 //! Only what can be said is here; what is done with it is `main`'s. The man page and the shell completions are made from
-//! the same definitions when a package is built (`examples/manual`), so that they cannot say anything else.
+//! the same definitions when a package is built (`conf/debian/manual`), so that they cannot say anything else.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -73,6 +73,7 @@ Exit status: 0 after an orderly end; 1 if it cannot start, such as when a port i
 78 if the configuration is. A bad configuration is reported whole, before any port is bound.";
 
 const SIGNALS: &str = "\
-SIGHUP reads the configuration again; a bad file changes nothing. SIGTERM and SIGINT end it in order: what is in flight is \
-finished, for server.grace at the most. SIGQUIT starts the program's file anew with the same arguments, hands it the \
-listening sockets, and ends in order once the new process is ready; if that cannot start, the old one goes on.";
+SIGHUP reads the configuration again; a bad file changes nothing. SIGTERM and SIGINT end it in order: what is in \
+flight is finished, for server.grace at the most; a second one ends it at once. SIGQUIT starts the program's file anew \
+with the same arguments, hands it the listening sockets, and ends in order once the new process is ready; if that \
+cannot start, the old one goes on.";

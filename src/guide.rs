@@ -18,12 +18,15 @@ macro_rules! chapters {
 chapters! {
     sizing "guide/sizing.md"
     windows "guide/windows.md"
+    memory "guide/memory.md"
     certificates "guide/certificates.md"
     neighbours "guide/neighbours.md"
+    limits "guide/limits.md"
     outages "guide/outages.md"
     replacing "guide/replacing.md"
     watching "guide/watching.md"
     alerts "guide/alerts.md"
+    following "guide/following.md"
     incidents "guide/incidents.md"
     security "guide/security.md"
 }

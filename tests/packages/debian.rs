@@ -199,3 +199,44 @@ fn the_version_of_the_package_is_the_programs() {
         "{first}"
     );
 }
+
+#[test]
+fn the_texts_of_the_libraries_licences_are_installed_once_each_and_so_is_what_the_guide_points_at()
+{
+    let (Some(gzip), Some(root)) = (tool("gzip"), unpacked()) else {
+        return;
+    };
+    let documents = root.path().join("usr/share/doc/vms-edge");
+    let texts = must(
+        Command::new(gzip)
+            .arg("-dc")
+            .arg(documents.join("licences.gz")),
+    );
+    let (texts, without) = texts.split_once("come without a text").unwrap();
+    // Of a library, of the C code that another bundles, and of many libraries under the same words.
+    for owner in ["tokio 1.", "libmimalloc-sys 0.", "ring 0."] {
+        assert!(texts.contains(owner), "{owner}");
+    }
+    let sentence = "Permission is hereby granted, free of charge";
+    let given = texts.matches(sentence).count();
+    assert!(given > 10 && !without.contains(sentence), "{given}");
+    let mut each: Vec<_> = texts
+        .split(&"-".repeat(80))
+        .filter_map(|part| part.trim().split_once("\n\n"))
+        .map(|(_, text)| text.split_whitespace().collect::<Vec<_>>())
+        .collect();
+    let all = each.len();
+    each.sort();
+    each.dedup();
+    assert_eq!(each.len(), all, "a text is given twice");
+
+    for file in [
+        "README.md.gz",
+        "prometheus/scrape.yml",
+        "prometheus/recording.yml",
+        "prometheus/alerts.yml",
+        "grafana/dashboard.json",
+    ] {
+        assert!(documents.join(file).is_file(), "{file}");
+    }
+}

@@ -38,6 +38,9 @@ fn every_key_and_metric_that_the_guide_names_is_there() {
                 "cache.",
                 "admin.",
                 "log.",
+                "limits.",
+                "tracing.",
+                "invalidate.",
             ];
             let is_key = sections.iter().any(|section| name.starts_with(section));
             if is_metric || is_key {

@@ -5,6 +5,8 @@ use std::process::Command;
 
 use crate::{own_tool, project, read, run};
 
+const DOCKERFILE: &str = "conf/docker/Dockerfile";
+
 #[test]
 fn hadolint_finds_nothing_in_the_dockerfile() {
     let Some(hadolint) = own_tool("python/bin/hadolint") else {
@@ -15,12 +17,12 @@ fn hadolint_finds_nothing_in_the_dockerfile() {
             .args(["--failure-threshold", "style"])
             .arg(file))
     };
-    let (said, passed) = check(&project().join("Dockerfile"));
+    let (said, passed) = check(&project().join(DOCKERFILE));
     assert!(passed, "{said}");
 
     let directory = tempfile::tempdir().unwrap();
     let lax = directory.path().join("Dockerfile");
-    let text = read("Dockerfile").replace("rust:1.88-bookworm", "rust");
+    let text = read(DOCKERFILE).replace("rust:1.88-bookworm", "rust");
     fs::write(&lax, text).unwrap();
     let (said, passed) = check(&lax);
     assert!(!passed && said.contains("DL3006"), "{said}");
@@ -28,8 +30,8 @@ fn hadolint_finds_nothing_in_the_dockerfile() {
 
 #[test]
 fn the_image_is_built_from_what_it_is_given_and_with_the_oldest_rust_that_will_do() {
-    let dockerfile = read("Dockerfile");
-    let ignored = read(".dockerignore");
+    let dockerfile = read(DOCKERFILE);
+    let ignored = read(&format!("{DOCKERFILE}.dockerignore"));
     for line in dockerfile.lines() {
         let Some(copied) = line.strip_prefix("COPY ") else {
             continue;

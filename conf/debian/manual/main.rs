@@ -1,10 +1,12 @@
-//! Writes what a package carries beside the program: man pages and shell completions.
+//! Writes what a package carries beside the program: man pages, shell completions, and the licences of libraries.
 //!
 //! They are made when a package is built and not by the program itself, so that the program that faces the network
 //! carries no page generator, and its command line nothing that an operator never types.
 //!
-//! `cargo run --example manual -- DIR` writes `DIR/man` and `DIR/completions`.
+//! `cargo run --example manual -- DIR` writes `DIR/man` and `DIR/completions`, and `DIR/licences` from `DIR/libraries` and
+//! `DIR/metadata.json`, which cargo tells.
 
+mod licences;
 mod roff;
 
 use std::fs;
@@ -20,7 +22,12 @@ fn main() -> io::Result<()> {
         return Err(io::Error::other("usage: manual DIR"));
     };
     pages(&directory.join("man"))?;
-    completions(&directory.join("completions"))
+    completions(&directory.join("completions"))?;
+
+    let libraries = fs::read_to_string(directory.join("libraries"))?;
+    let metadata = fs::read(directory.join("metadata.json"))?;
+    let texts = licences::texts(&libraries, &serde_json::from_slice(&metadata)?)?;
+    fs::write(directory.join("licences"), texts)
 }
 
 /// One page for the program, one for each of its commands, and the operator's guide.
