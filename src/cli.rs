@@ -36,6 +36,9 @@ pub enum Command {
         take_over: bool,
     },
     /// Validate a configuration file; print the configuration in effect, and how long a revoked token is answered.
+    ///
+    /// The files that it names are read, and nobody is asked: whether the VMS's names resolve shows at a start or a
+    /// reload.
     Check {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
