@@ -100,6 +100,14 @@ impl Drop for InFlight {
 }
 
 impl EdgeProxy {
+    /// Whose rules judge what a request did: the site that it began with, and the one that a reload has put in its place
+    /// since, which may have other rules and endpoints.
+    fn sites(&self, ctx: &RequestContext) -> impl Iterator<Item = Arc<Site>> {
+        let now = self.site.load_full();
+        let is_another = !Arc::ptr_eq(&now, &ctx.site);
+        std::iter::once(Arc::clone(&ctx.site)).chain(is_another.then_some(now))
+    }
+
     /// The proxy of whatever `site` holds when a request begins; `in_flight` counts requests.
     pub fn new(site: Arc<ArcSwap<Site>>, in_flight: IntGauge) -> Self {
         Self { site, in_flight }
@@ -303,11 +311,8 @@ impl ProxyHttp for EdgeProxy {
         ctx.attempts.heard(response.status);
         if !response.status.is_informational() {
             // Before anything can go wrong with the rest of the answer: the VMS has said what it did.
-            ctx.site.mark(session.req_header(), response.status);
-            // A reload may have brought rules and endpoints since it began.
-            let now = self.site.load();
-            if !Arc::ptr_eq(&now, &ctx.site) {
-                now.mark(session.req_header(), response.status);
+            for site in self.sites(ctx) {
+                site.mark(session.req_header(), response.status);
             }
             ctx.answered = true;
         }
@@ -394,7 +399,7 @@ impl ProxyHttp for EdgeProxy {
         ctx: &mut RequestContext,
     ) {
         if ctx.sent && !ctx.answered {
-            for site in [&ctx.site, &self.site.load_full()] {
+            for site in self.sites(ctx) {
                 site.invalidator.perhaps_written(session.req_header());
             }
         }

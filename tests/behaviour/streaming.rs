@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use crate::support::client::{Client, Framing};
 use crate::support::edge::TestEdge;
 use crate::support::scripted::{Connection, Scripted};
+use crate::support::service::Service;
 use crate::support::soon;
 
 const PIECE: usize = 64 << 10;
@@ -233,26 +234,31 @@ async fn an_upload_that_the_vms_does_not_read_is_not_gathered_in_memory() {
         std::future::pending::<()>().await;
     })
     .await;
-    let settings = "upstream.idle_timeout = \"100ms\"";
-    let edge = TestEdge::with(&[vms.address.to_string()], settings);
-    let mut client = Client::connect(edge.address).await;
+    // A process of its own, whose memory no other test takes.
+    let service = Service::start(&format!(
+        "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\nupstream.servers = [\"{}\"]\n\
+         upstream.idle_timeout = \"100ms\"",
+        vms.address
+    ))
+    .await;
+    let mut client = Client::connect(service.address).await;
     client
         .send(format!(
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {FLOOD}\r\n\r\n"
         ))
         .await;
-    let before = peak_memory();
+    let before = peak_memory(service.process());
     let piece = pattern(PIECE);
     let mut sent = 0;
     while sent < FLOOD && client.wire.try_send(&piece).await.is_ok() {
         sent += PIECE;
     }
-    assert!(peak_memory() - before < FLOOD / 4);
+    assert!(peak_memory(service.process()) - before < FLOOD / 4);
 }
 
-/// Most bytes of memory that this process ever had.
-fn peak_memory() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+/// Most bytes of memory that a process ever had.
+fn peak_memory(process: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("Linux tells");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
     let kilobytes: usize = kilobytes.expect("a size").parse().expect("a number");
