@@ -295,7 +295,8 @@ impl Running {
         self.finish(Drain::Quick, in_haste);
     }
 
-    /// The same, for one whose successor accepts from its sockets already: whoever has a connection may ask once more on it.
+    /// The same, for one whose successor accepts from its sockets already: whoever has a connection may ask once more on it,
+    /// until `in_haste` says so for the first time.
     pub fn leave(self, in_haste: impl FnMut() -> bool) {
         // Whoever asks how the edge is, asks the successor.
         self.admin_closed.send_replace(true);
@@ -307,12 +308,15 @@ impl Running {
         drop((self.listeners, self.tls_listeners, self.admin));
         let grace = self.site.load().config.server.grace;
         let deadline = Instant::now() + grace;
-        let mut is_hasty = false;
+        // Whether somebody was in haste before it was done.
         let mut wait = |deadline: Instant, done: &dyn Fn() -> bool| {
-            while !is_hasty && !done() && Instant::now() < deadline {
+            while !done() && Instant::now() < deadline {
                 std::thread::sleep(SHUTDOWN_STEP);
-                is_hasty = in_haste();
+                if in_haste() {
+                    return true;
+                }
             }
+            false
         };
         let in_flight = || self.lasting.metrics.in_flight().get();
         let are_gone = || !self.workers.accepts() && self.workers.connections() == 0;
@@ -321,11 +325,13 @@ impl Running {
             Drain::Quick => FIRST_WORD,
         };
         self.workers.drain(Drain::Patient);
-        wait(deadline.min(Instant::now() + patience), &are_gone);
+        let mut is_hasty = wait(deadline.min(Instant::now() + patience), &are_gone);
+        // One that leaves for its successor had not been asked to stop: that was the first time.
+        is_hasty &= drain == Drain::Quick;
         self.workers.drain(Drain::Quick);
-        wait(deadline, &|| !self.workers.accepts() && in_flight() == 0);
+        is_hasty = is_hasty || wait(deadline, &|| !self.workers.accepts() && in_flight() == 0);
         // What was answered last may be on its way still, behind a client that has yet to take it.
-        wait(deadline.min(Instant::now() + FAREWELL), &are_gone);
+        is_hasty = is_hasty || wait(deadline.min(Instant::now() + FAREWELL), &are_gone);
         let left = in_flight();
         if left > 0 {
             let why = match is_hasty {

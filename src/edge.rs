@@ -100,17 +100,17 @@ impl Drop for InFlight {
 }
 
 impl EdgeProxy {
+    /// The proxy of whatever `site` holds when a request begins; `in_flight` counts requests.
+    pub fn new(site: Arc<ArcSwap<Site>>, in_flight: IntGauge) -> Self {
+        Self { site, in_flight }
+    }
+
     /// Whose rules judge what a request did: the site that it began with, and the one that a reload has put in its place
     /// since, which may have other rules and endpoints.
     fn sites(&self, ctx: &RequestContext) -> impl Iterator<Item = Arc<Site>> {
         let now = self.site.load_full();
         let is_another = !Arc::ptr_eq(&now, &ctx.site);
         std::iter::once(Arc::clone(&ctx.site)).chain(is_another.then_some(now))
-    }
-
-    /// The proxy of whatever `site` holds when a request begins; `in_flight` counts requests.
-    pub fn new(site: Arc<ArcSwap<Site>>, in_flight: IntGauge) -> Self {
-        Self { site, in_flight }
     }
 
     /// Answers a request that comes too soon; the connection is kept.

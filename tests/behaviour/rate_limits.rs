@@ -74,6 +74,12 @@ async fn writing_a_token_in_another_way_makes_no_other_user() {
         .await
         .status(429);
     in_query.gets("/api/v1/static/basic").await.status(200);
+    // A made-up token beside the real one is no way out either.
+    let made_up = ann.with("authorization", "Bearer made-up");
+    made_up
+        .gets("/api/v1/static/basic?api_token=tok-1-ios")
+        .await
+        .status(429);
 }
 
 #[tokio::test]

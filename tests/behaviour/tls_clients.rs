@@ -227,6 +227,23 @@ async fn a_session_opens_no_listener_that_asks_for_more() {
 }
 
 #[tokio::test]
+async fn where_a_certificate_is_asked_for_it_is_shown_each_time() {
+    let authority = Authority::new();
+    authority.certify("phone");
+    let (certificate, key) = authority.files("phone");
+    let table = authority.table("a.example");
+    let table = format!("{table}client_ca = {:?}\n", authority.ca());
+    let (_vms, edge) = edge(&table).await;
+    let reconnecting = ["-tls1_2", "-reconnect"];
+    let Some(mut openssl) = openssl(&authority, edge.tls[0], "a.example", &reconnecting) else {
+        return;
+    };
+    openssl.arg("-cert").arg(certificate).arg("-key").arg(key);
+    let said = shakes_hands(openssl).await;
+    assert_eq!(said.matches("\nNew, ").count(), 6, "{said}");
+}
+
+#[tokio::test]
 async fn clients_show_certificates_of_the_authority_that_the_configuration_names() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     authority.certify("phone");
@@ -310,6 +327,24 @@ async fn a_renewed_certificate_is_taken_over_and_a_bad_one_is_not() {
     let scrape = Scrape::of(edge.admin).await;
     let days = scrape.value("vms_edge_tls_certificate_expiry_days{certificate=\"0\"}");
     assert!(days > 300_000.0, "{days}");
+
+    // One that has expired takes no good one's place, neither by itself nor by a reload.
+    authority.certify_as("a.example", |params| {
+        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    });
+    edge.look_at_certificates();
+    assert_eq!(shown().await, second);
+    assert_eq!(
+        (reloads("applied").await, reloads("refused").await),
+        (1.0, 3.0)
+    );
+    let again = authority.table_again("127.0.0.1:0", "a.example")
+        + &authority.table_again("127.0.0.1:0", "b.example");
+    let outcome = edge.reload(&again);
+    let applied = matches!(outcome, vms_edge::ops::reload::Outcome::Applied { .. });
+    assert!(applied, "{outcome:?}");
+    assert_eq!(shown().await, second);
 
     // The file that is gone is no reason to stop either.
     std::fs::remove_file(certificate).expect("it was there");

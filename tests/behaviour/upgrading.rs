@@ -98,6 +98,26 @@ async fn a_second_signal_ends_the_grace() {
 }
 
 #[tokio::test]
+async fn one_that_leaves_is_asked_to_stop_before_anybody_is_cut_off() {
+    let vms = StandIn::without_record();
+    let serving = vms.start().await.unwrap();
+    let text = settings(serving.address(), "server.grace = \"1h\"");
+    let mut service = Service::start(&text).await;
+    let leaving = service.process();
+    let mut websocket = websocket(service.address).await;
+    let mut idle = Client::connect(service.address).await;
+    assert_eq!(idle.get("/api/v1/static/basic").await.status, 200);
+    service.upgrade().await;
+    service.signal_to(leaving, "TERM");
+    // What is idle is closed at once then, and what is in flight is not.
+    assert!(idle.head().await.is_none());
+    assert_open(&mut websocket).await;
+    service.signal_to(leaving, "TERM");
+    let cut = service.says("requests were cut off").await;
+    assert!(cut.contains("somebody was in haste"), "{cut}");
+}
+
+#[tokio::test]
 async fn a_new_configuration_comes_with_the_new_process_and_may_listen_elsewhere() {
     let vms = Scripted::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let text = settings(vms.address, "");

@@ -189,3 +189,10 @@ async fn a_write_that_the_vms_did_counts_although_its_answer_cannot_be_relayed()
         "{marks}"
     );
 }
+
+#[tokio::test]
+async fn a_write_under_two_tokens_is_of_whoever_holds_either() {
+    let reach = Reach::with(shipped()).await;
+    let write = by_ann("PUT", "/api/v1/users/self?api_token=bob", "");
+    assert_eq!(reach.ended_by(&write).await, ALL);
+}

@@ -91,6 +91,8 @@ impl Service {
             .stdout(Stdio::null());
         prepare(&mut command);
         command.stderr(Stdio::piped()).kill_on_drop(true);
+        // A group of its own, to which all that succeed it belong.
+        command.process_group(0);
         let mut first = command.spawn().expect("the program can be run");
         // It holds what it was given to pass on.
         drop(command);
@@ -153,7 +155,12 @@ impl Service {
 
     /// Sends a signal to the present process.
     pub(crate) fn signal(&self, name: &str) {
-        assert!(kill(name, self.process()));
+        self.signal_to(self.process(), name);
+    }
+
+    /// Sends a signal to one of the processes.
+    pub(crate) fn signal_to(&self, process: u32, name: &str) {
+        assert!(kill(name, &process.to_string()));
     }
 
     /// Lets the present process have so many descriptors.
@@ -211,10 +218,8 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        for process in &self.processes {
-            // Most have ended.
-            kill("KILL", *process);
-        }
+        // All of a group: one that a test did not get to know of may have been started.
+        kill("KILL", &format!("-{}", self.processes[0]));
     }
 }
 
@@ -271,9 +276,10 @@ fn program_in(directory: &Path) -> PathBuf {
     directory.join("vms-edge")
 }
 
-fn kill(signal: &str, process: u32) -> bool {
+/// Sends a signal to a process, or to a group of them.
+fn kill(signal: &str, whom: &str) -> bool {
     let sent = std::process::Command::new("kill")
-        .args(["-s", signal, &process.to_string()])
+        .args(["-s", signal, "--", whom])
         .stderr(Stdio::null())
         .status();
     sent.expect("kill is there").success()
