@@ -111,7 +111,10 @@ async fn one_that_leaves_is_asked_to_stop_before_anybody_is_cut_off() {
     service.signal_to(leaving, "TERM");
     // What is idle is closed at once then, and what is in flight is not.
     assert!(idle.head().await.is_none());
-    assert_open(&mut websocket).await;
+    // Often enough that a process which is ending would be gone before the last.
+    for _ in 0..200 {
+        assert_open(&mut websocket).await;
+    }
     service.signal_to(leaving, "TERM");
     let cut = service.says("requests were cut off").await;
     assert!(cut.contains("somebody was in haste"), "{cut}");
