@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
+use prometheus::IntGauge;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
@@ -28,6 +29,7 @@ use self::reload::Reloader;
 use self::sockets::{Bound, Inherited};
 use crate::cache::clock::Clock;
 use crate::config::Config;
+use crate::edge::at_hand::Front;
 use crate::edge::site::Site;
 use crate::edge::{EdgeProxy, MAX_TRIES};
 use crate::listen::certificates::{Certificates, NoTls};
@@ -205,7 +207,7 @@ impl Edge {
             config.server.threads,
             &listeners,
             Arc::clone(&followers.rules),
-            http_proxy(&config, EdgeProxy::new(Arc::clone(&site), in_flight)),
+            front(&config, &site, in_flight),
             Arc::clone(&lasting.metrics),
         );
         let workers = workers.map_err(StartError::Threads)?;
@@ -369,17 +371,18 @@ fn listeners(
     plain.chain(tls).map(listener).collect()
 }
 
-/// Pingora's proxying around the edge's phases.
-fn http_proxy(config: &Config, edge: EdgeProxy) -> HttpProxy<EdgeProxy> {
+/// What is at hand, and Pingora's proxying around the edge's phases for all else.
+fn front(config: &Config, site: &Arc<ArcSwap<Site>>, in_flight: IntGauge) -> Front {
     let server = Arc::new(ServerConf {
         threads: config.server.threads,
         ca_file: trust::lasting_connector_file(),
         max_retries: MAX_TRIES,
         ..ServerConf::default()
     });
-    let mut proxy = HttpProxy::new(edge, server);
+    let phases = EdgeProxy::new(Arc::clone(site), in_flight.clone());
+    let mut proxy = HttpProxy::new(phases, server);
     proxy.h2_options = Some(listen::http2_options());
     proxy.server_options = Some(listen::server_options());
     proxy.handle_init_modules();
-    proxy
+    Front::new(proxy, Arc::clone(site), in_flight)
 }

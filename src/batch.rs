@@ -125,6 +125,20 @@ pub struct Reply {
     pub upstream: Option<Duration>,
 }
 
+/// All of a batch, fresh in memory.
+pub struct AtHand {
+    view: View,
+    sequence: Sequence,
+}
+
+impl AtHand {
+    /// The answer to `batch`, counted.
+    pub fn reply(&self, endpoint: &BatchEndpoint, filler: &Filler, batch: &BatchRequest) -> Reply {
+        endpoint.count(filler, &self.view, batch);
+        hit(&self.view, batch, self.sequence)
+    }
+}
+
 impl BatchEndpoint {
     /// An endpoint as configured, that has learnt nothing yet.
     pub fn new(config: &config::Batch, vary: &[HeaderName], metrics: &Metrics) -> Self {
@@ -197,6 +211,13 @@ impl BatchEndpoint {
         self.vary.load_full()
     }
 
+    /// The answer to a batch if memory has all of it, and nothing that is stale. Nothing is counted yet.
+    pub fn at_hand(&self, filler: &Filler, batch: &BatchRequest) -> Option<AtHand> {
+        let view = self.look(filler, batch);
+        let sequence = view.answers_freshly()?;
+        Some(AtHand { view, sequence })
+    }
+
     /// Answers a batch, and notes what it waited for.
     pub async fn answer(
         self: &Arc<Self>,
@@ -205,18 +226,17 @@ impl BatchEndpoint {
         waits: &mut Waits,
     ) -> Outcome {
         let view = self.look(filler, &asked.batch);
-        if let Some(sequence) = view.answers().filter(|_| view.sorted.stale.is_empty()) {
-            self.count(filler, &view, &asked.batch);
-            return hit(&view, &asked.batch, sequence);
-        }
         self.count(filler, &view, &asked.batch);
+        if let Some(sequence) = view.answers_freshly() {
+            return Outcome::Reply(hit(&view, &asked.batch, sequence));
+        }
         for _ in 0..MAX_PLANS {
             match self.plan(filler, &asked.batch) {
                 Plan::Hit(view, sequence, lead) => {
                     if let Some(lead) = lead {
                         self.refresh(filler, &asked, lead);
                     }
-                    return hit(&view, &asked.batch, sequence);
+                    return Outcome::Reply(hit(&view, &asked.batch, sequence));
                 }
                 Plan::Whole(whole) => return self.whole(filler, &asked, whole, waits).await,
                 Plan::Together(parts) => {
@@ -378,10 +398,9 @@ fn answered(shelf: &Shelf, sorted: &Sorted, batch: &BatchRequest) -> Vec<u64> {
         .collect()
 }
 
-fn hit(view: &View, batch: &BatchRequest, sequence: Sequence) -> Outcome {
+fn hit(view: &View, batch: &BatchRequest, sequence: Sequence) -> Reply {
     let shelf = view.shelf.as_ref().expect("what answers is on a shelf");
     let ttl_ms = view.sorted.ttl_ms.unwrap_or_default();
     let status = CacheStatus::Hit { ttl_ms };
-    let reply = respond::composed(shelf, &view.sorted, batch, sequence, view.now, status);
-    Outcome::Reply(reply)
+    respond::composed(shelf, &view.sorted, batch, sequence, view.now, status)
 }

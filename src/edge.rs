@@ -5,6 +5,7 @@
 //! writes its access line.
 
 mod access;
+pub mod at_hand;
 mod attempts;
 mod client;
 mod correlate;
@@ -30,6 +31,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use prometheus::IntGauge;
 
+use self::access::Ended;
 pub use self::attempts::MAX_TRIES;
 use self::attempts::{Attempts, is_read};
 use self::rate::Limited;
@@ -76,6 +78,25 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
+    /// Of a request that has just come, and is counted by `in_flight` from now on.
+    fn new(site: Arc<Site>, in_flight: &IntGauge) -> Self {
+        Self {
+            site,
+            started: Instant::now(),
+            peer: Peer::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Scheme::Http, &[]),
+            correlation: Correlation::drawn(),
+            limited: None,
+            batch: None,
+            bypass: None,
+            ids: None,
+            attempts: Attempts::default(),
+            times: Times::default(),
+            sent: false,
+            answered: false,
+            _in_flight: InFlight::new(in_flight),
+        }
+    }
+
     /// When the whole body of the request must have come.
     fn body_deadline(&self) -> Option<Instant> {
         let limit = self.site.config.limits.body_timeout;
@@ -138,21 +159,7 @@ impl ProxyHttp for EdgeProxy {
     type CTX = RequestContext;
 
     fn new_ctx(&self) -> RequestContext {
-        RequestContext {
-            site: self.site.load_full(),
-            started: Instant::now(),
-            peer: Peer::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Scheme::Http, &[]),
-            correlation: Correlation::drawn(),
-            limited: None,
-            batch: None,
-            bypass: None,
-            ids: None,
-            attempts: Attempts::default(),
-            times: Times::default(),
-            sent: false,
-            answered: false,
-            _in_flight: InFlight::new(&self.in_flight),
-        }
+        RequestContext::new(self.site.load_full(), &self.in_flight)
     }
 
     fn init_downstream_modules(&self, _: &mut pingora_core::modules::http::HttpModules) {
@@ -403,7 +410,14 @@ impl ProxyHttp for EdgeProxy {
                 site.invalidator.perhaps_written(session.req_header());
             }
         }
-        access::record(session, error, ctx);
+        let ended = Ended {
+            request: session.req_header(),
+            status: session.response_written().map(|answer| answer.status),
+            body_bytes: session.body_bytes_sent(),
+            error,
+            took: ctx.started.elapsed(),
+        };
+        access::record(&ended, ctx);
     }
 
     fn suppress_error_log(&self, _: &Session, _: &RequestContext, _: &Error) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! [`Workers`] accept. Each connection then goes through `connection`: it finds a place within the limits (`places`), tells
 //! who it is for (`proxy_protocol`) and shakes hands ([`certificates`]), all before one deadline, which goes on until the
-//! first request's header is there (`stream`, on a buffered `socket`). What all of them share is in `shared`. From then on
+//! first request's header is there (`stream`, on a `socket`). What all of them share is in `shared`. From then on
 //! it is the application's. What the application is, this room does not know: anything that Pingora can hand HTTP sessions
 //! to.
 //!
@@ -11,6 +11,7 @@
 
 pub mod certificates;
 mod connection;
+mod http1;
 mod http2;
 mod places;
 mod proxy_protocol;
@@ -21,6 +22,7 @@ mod workers;
 
 use std::time::Duration;
 
+pub use http1::{Answer, Application, Client};
 pub use http2::{as_http1, options as http2_options, server_options};
 pub use shared::Rules;
 pub use stream::header_came;

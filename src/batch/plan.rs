@@ -60,6 +60,11 @@ impl View {
     pub(super) fn answers(&self) -> Option<Sequence> {
         self.sequence.filter(|_| self.sorted.missing.is_empty())
     }
+
+    /// The same, if nothing of it is stale.
+    pub(super) fn answers_freshly(&self) -> Option<Sequence> {
+        self.answers().filter(|_| self.sorted.stale.is_empty())
+    }
 }
 
 impl BatchEndpoint {

@@ -1,7 +1,10 @@
 //! The end of a request: its time is counted, and its access line written.
 
+use std::time::Duration;
+
+use http::StatusCode;
 use pingora_core::Error;
-use pingora_proxy::Session;
+use pingora_http::RequestHeader;
 
 use super::rate::Limited;
 use super::shown::{microseconds, shown_method, shown_path};
@@ -11,17 +14,29 @@ use crate::ops::metrics::{Label, RequestKind, StatusClass};
 use crate::reply::cache_status::BatchResult;
 use crate::request::decline::Bypass;
 
+/// A request at its end.
+pub(super) struct Ended<'a> {
+    /// Its header.
+    pub(super) request: &'a RequestHeader,
+    /// Status of the answer that was begun, if one was.
+    pub(super) status: Option<StatusCode>,
+    /// Bytes of the answer's body that were sent.
+    pub(super) body_bytes: usize,
+    /// What went wrong.
+    pub(super) error: Option<&'a Error>,
+    /// How long it took in all.
+    pub(super) took: Duration,
+}
+
 /// Counts and tells a request that has come to its end.
-pub(super) fn record(session: &Session, error: Option<&Error>, ctx: &RequestContext) {
-    let took = ctx.started.elapsed();
+pub(super) fn record(ended: &Ended<'_>, ctx: &RequestContext) {
     let kind = match (ctx.batch, ctx.bypass) {
         (Some(_), None) => RequestKind::Batch,
         _ => RequestKind::Pass,
     };
-    let status = session.response_written().map(|response| response.status);
-    let class = StatusClass::of(status);
-    ctx.site.filler.metrics.request(kind, class, took);
-    if let Some(error) = error {
+    let class = StatusClass::of(ended.status);
+    ctx.site.filler.metrics.request(kind, class, ended.took);
+    if let Some(error) = ended.error {
         let server = ctx.attempts.server().map(|server| server.to_string());
         tracing::warn!(
             kind = ?error.etype(),
@@ -31,20 +46,19 @@ pub(super) fn record(session: &Session, error: Option<&Error>, ctx: &RequestCont
             "request failed"
         );
     }
-    slow::tell(session, ctx, took);
-    span::record(session, error, ctx, took);
+    slow::tell(ended, ctx);
+    span::record(ended, ctx);
     if !ctx.site.config.log.access || !tracing::enabled!(target: ACCESS, tracing::Level::INFO) {
         return;
     }
-    let header = session.req_header();
-    let status = status.map_or(0, |status| status.as_u16());
+    let header = ended.request;
     tracing::info!(
         target: ACCESS,
         method = shown_method(header),
         path = &*shown_path(header),
-        status,
-        bytes = session.body_bytes_sent(),
-        time_us = microseconds(took),
+        status = ended.status.map_or(0, |status| status.as_u16()),
+        bytes = ended.body_bytes,
+        time_us = microseconds(ended.took),
         cache = ctx.batch.map(BatchResult::name),
         bypass = ctx.bypass.map(Bypass::name),
         limited = ctx.limited.map(|limited: Limited| limited.by.name()),

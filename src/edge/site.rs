@@ -58,6 +58,37 @@ impl Site {
         BatchEndpoint::of(&self.endpoints, request)
     }
 
+    /// Whether the request with this header may be a batch: only what begins like one is looked at more closely.
+    pub(super) fn may_ask_batch(&self, head: &[u8]) -> bool {
+        let target = head.strip_prefix(b"GET ").unwrap_or_default();
+        let asks = |endpoint: &Arc<BatchEndpoint>| {
+            let rest = target.strip_prefix(endpoint.config.path.as_bytes());
+            rest.is_some_and(|rest| rest.starts_with(b"?"))
+        };
+        self.endpoints.iter().any(asks)
+    }
+
+    /// The answer to a request without a body, if it is a batch that memory answers with nothing but what is fresh, and it
+    /// does not come too soon. What has such an answer is counted; of all else nothing is noted.
+    pub(super) fn at_hand(
+        &self,
+        request: &RequestHeader,
+        ctx: &mut RequestContext,
+    ) -> Option<Reply> {
+        let endpoint = self.endpoint(request)?;
+        let checked = request::examine(request, &self.config.headers).ok()?;
+        let keyed = endpoint.vary();
+        let batch = endpoint.understand(request, b"", checked, &keyed, ctx.peer, &self.keys);
+        let batch = batch.ok()?;
+        let hit = endpoint.at_hand(&self.filler, &batch)?;
+        self.admit(request, ctx.peer).ok()?;
+        let reply = hit.reply(endpoint, &self.filler, &batch);
+        self.filler.metrics.batch(&endpoint.counters, reply.result);
+        ctx.batch = Some(reply.result);
+        ctx.ids = Some(batch.ids.len());
+        Some(reply)
+    }
+
     /// Says what would become of a request.
     pub fn explain(&self, supposed: &Supposed) -> Explanation {
         let explainer = Explainer {

@@ -7,9 +7,9 @@
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use pingora_proxy::Session;
 
 use super::RequestContext;
+use super::access::Ended;
 use super::shown::{microseconds, shown_method, shown_path};
 use crate::batch::waits::Waits;
 use crate::origin::fetch::Course;
@@ -56,32 +56,25 @@ impl Times {
     }
 }
 
-/// Tells of a request that took this long in all, if that is long.
-pub(super) fn tell(session: &Session, ctx: &RequestContext, took: Duration) {
+/// Tells of a request, if it took long in all.
+pub(super) fn tell(ended: &Ended<'_>, ctx: &RequestContext) {
     let limit = ctx.site.config.log.slow;
-    if limit.is_zero() || took <= limit {
+    if limit.is_zero() || ended.took <= limit {
         return;
     }
-    let status = session.response_written().map(|answer| answer.status);
-    if status == Some(StatusCode::SWITCHING_PROTOCOLS) {
+    if ended.status == Some(StatusCode::SWITCHING_PROTOCOLS) {
         return;
     }
     match ctx.times.asked {
-        Some(asked) => tell_passed(session, ctx, asked, took, limit),
-        None => tell_answered(session, ctx, took),
+        Some(asked) => tell_passed(ended, ctx, asked, limit),
+        None => tell_answered(ended, ctx),
     }
 }
 
 /// Of a request that passed through, for which the VMS was first asked at this time.
-fn tell_passed(
-    session: &Session,
-    ctx: &RequestContext,
-    asked: Instant,
-    took: Duration,
-    limit: Duration,
-) {
+fn tell_passed(ended: &Ended<'_>, ctx: &RequestContext, asked: Instant, limit: Duration) {
     let times = &ctx.times;
-    let header_came = times.header_came.unwrap_or(ctx.started + took);
+    let header_came = times.header_came.unwrap_or(ctx.started + ended.took);
     let counts = header_came - ctx.started;
     if counts <= limit {
         return;
@@ -89,7 +82,7 @@ fn tell_passed(
     // Some servers answer before they have all of it.
     let body_came = times.body_came.unwrap_or(asked);
     let body_came = body_came.clamp(asked, header_came.max(asked));
-    let header = session.req_header();
+    let header = ended.request;
     tracing::warn!(
         request_id = %ctx.correlation.id,
         method = shown_method(header),
@@ -105,7 +98,7 @@ fn tell_passed(
 }
 
 /// Of one that the edge answered.
-fn tell_answered(session: &Session, ctx: &RequestContext, took: Duration) {
+fn tell_answered(ended: &Ended<'_>, ctx: &RequestContext) {
     let times = &ctx.times;
     let each = |time: fn(&Course) -> Duration| -> Vec<u64> {
         let fetches = times.waits.fetches();
@@ -113,12 +106,12 @@ fn tell_answered(session: &Session, ctx: &RequestContext, took: Duration) {
     };
     let waited = times.body + fetched(times) + times.write;
     let servers = times.waits.fetches().filter_map(|course| course.server);
-    let header = session.req_header();
+    let header = ended.request;
     tracing::warn!(
         request_id = %ctx.correlation.id,
         method = shown_method(header),
         path = &*shown_path(header),
-        time_us = microseconds(took),
+        time_us = microseconds(ended.took),
         body_us = microseconds(times.body),
         // One number for each fetch of its own.
         queue_us = ?each(|course| course.queued),
@@ -127,7 +120,7 @@ fn tell_answered(session: &Session, ctx: &RequestContext, took: Duration) {
         servers = ?servers.collect::<Vec<_>>(),
         others_us = microseconds(times.waits.others),
         vain_us = microseconds(times.waits.vain),
-        compose_us = microseconds(took.saturating_sub(waited)),
+        compose_us = microseconds(ended.took.saturating_sub(waited)),
         write_us = microseconds(times.write),
         "slow request"
     );

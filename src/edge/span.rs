@@ -1,32 +1,26 @@
 //! The span of a request, by OpenTelemetry's conventions for HTTP servers.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::{Method, Version};
-use pingora_core::Error;
-use pingora_proxy::Session;
 
 use super::RequestContext;
+use super::access::Ended;
 use super::shown::shown_path;
 use crate::ops::metrics::Label;
 use crate::ops::spans::{Kind, Span};
 use crate::request::trace::Place;
 
-/// Tells of a request that took this long, if its trace is sampled.
-pub(super) fn record(
-    session: &Session,
-    error: Option<&Error>,
-    ctx: &RequestContext,
-    took: Duration,
-) {
+/// Tells of a request, if its trace is sampled.
+pub(super) fn record(ended: &Ended<'_>, ctx: &RequestContext) {
     let Some(place) = ctx.correlation.place.filter(Place::is_sampled) else {
         return;
     };
-    let header = session.req_header();
+    let header = ended.request;
     let method = known(&header.method);
     let endpoint = ctx.site.endpoint(header);
-    let status = session.response_written().map(|answer| answer.status);
-    let has_failed = error.is_some() || status.is_none_or(|status| status.is_server_error());
+    let status = ended.status;
+    let has_failed = ended.error.is_some() || status.is_none_or(|status| status.is_server_error());
     let mut attributes = vec![
         ("http.request.method", method.unwrap_or("_OTHER").into()),
         ("url.path", shown_path(header).into_owned().into()),
@@ -59,7 +53,7 @@ pub(super) fn record(
         attributes.push(("vms_edge.upstream_seconds", upstream.into()));
     }
     if has_failed {
-        let kind = error.map(|error| error.etype().as_str().to_owned());
+        let kind = ended.error.map(|error| error.etype().as_str().to_owned());
         let status = || status.map_or_else(|| "_OTHER".to_owned(), |s| s.as_u16().to_string());
         attributes.push(("error.type", kind.unwrap_or_else(status).into()));
     }
@@ -72,7 +66,7 @@ pub(super) fn record(
             None => name.to_owned(),
         },
         ended: SystemTime::now(),
-        took,
+        took: ended.took,
         has_failed,
         attributes,
     });

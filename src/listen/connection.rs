@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::certificates::TlsListener;
+use super::http1::{self, Application};
 use super::places::{Full, Place};
 use super::proxy_protocol::{self, NoHeader, Speaker};
 use super::shared::{Phase, Shared};
@@ -41,7 +42,7 @@ pub(super) async fn serve<A>(
     peer: SocketAddr,
     shutdown: ShutdownWatch,
 ) where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: Application,
 {
     let kind = match tls {
         Some(_) => ListenerKind::Tls,
@@ -60,11 +61,12 @@ pub(super) async fn serve<A>(
     let Some((client, _place)) = prepared else {
         return;
     };
-    let app = Arc::new(Application {
-        app: Arc::clone(&shared.app),
-        wait,
-    });
-    app.process_new(Box::new(client), &shutdown).await;
+    if client.speaks_http1() {
+        return http1::serve(&*shared.app, &wait, Box::new(client), phase, &shutdown).await;
+    }
+    let proxy = Arc::clone(shared.app.proxy());
+    let streams = Arc::new(Streams { proxy, wait });
+    streams.process_new(Box::new(client), &shutdown).await;
 }
 
 /// All that comes before HTTP; `None` if it did not get as far.
@@ -214,35 +216,32 @@ impl Drop for Open<'_> {
     }
 }
 
-/// The application, for one connection: it says when requests are waited for.
-struct Application<A> {
-    app: Arc<A>,
+/// The application, for the streams of one HTTP/2 connection: the first one ends the wait for it.
+struct Streams<P> {
+    proxy: Arc<P>,
     wait: Arc<HeaderWait>,
 }
 
 #[async_trait]
-impl<A> HttpServerApp for Application<A>
+impl<P> HttpServerApp for Streams<P>
 where
-    A: HttpServerApp + Send + Sync + 'static,
+    P: HttpServerApp + Send + Sync + 'static,
 {
     async fn process_new_http(
         self: &Arc<Self>,
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        match session {
-            // A stream of HTTP/2 begins with its header.
-            ServerSession::H2(_) => self.wait.end(),
-            _ => self.wait.begin(),
-        }
-        self.app.process_new_http(session, shutdown).await
+        // A stream begins with its header.
+        self.wait.end(None);
+        self.proxy.process_new_http(session, shutdown).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        self.app.h2_options()
+        self.proxy.h2_options()
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.app.server_options()
+        self.proxy.server_options()
     }
 }

@@ -1,14 +1,18 @@
-//! A client's socket, buffered both ways, and what Pingora wants to know of one: whose it is, and since when.
+//! A client's socket, whose small writes leave together, and what Pingora wants to know of one: whose it is, and since when.
+//!
+//! What is written is kept until it is flushed or there is enough of it, so that a header and a body of usual size are one
+//! packet. Nothing is kept where nothing was written: a connection that waits takes no buffer.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
 use pingora_core::protocols::TcpKeepalive;
 use pingora_core::protocols::l4::ext::set_tcp_keepalive;
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -16,14 +20,14 @@ use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Bytes buffered towards a client: header and body of a usual hit leave in one write.
-const WRITE_BUFFER_BYTES: usize = 32 << 10;
+/// Most bytes that wait to be flushed: header and body of a usual answer leave in one write.
+const MAX_UNSENT_BYTES: usize = 32 << 10;
 
-/// Bytes read from a client at once. Together with the write buffer this is what an idle connection costs.
-pub(super) const READ_BUFFER_BYTES: usize = 16 << 10;
+/// Pieces that leave together at the most.
+const MAX_PIECES: usize = 16;
 
 /// When it is found out that a client is gone: five minutes of silence, then a probe a minute.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive {
@@ -33,10 +37,12 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive {
     user_timeout: Duration::ZERO,
 };
 
-/// A client's socket, buffered both ways.
+/// A client's socket.
 #[derive(Debug)]
 pub(super) struct Socket {
-    io: BufReader<BufWriter<TcpStream>>,
+    io: TcpStream,
+    /// What was written and is not sent yet.
+    unsent: BytesMut,
     digest: Arc<SocketDigest>,
     established: SystemTime,
     id: UniqueIDType,
@@ -55,9 +61,9 @@ impl Socket {
             return Err(io::ErrorKind::NotConnected.into());
         }
         let id = stream.as_raw_fd();
-        let writer = BufWriter::with_capacity(WRITE_BUFFER_BYTES, stream);
         Ok(Self {
-            io: BufReader::with_capacity(READ_BUFFER_BYTES, writer),
+            io: stream,
+            unsent: BytesMut::new(),
             digest: digest(id, peer),
             established: SystemTime::now(),
             id,
@@ -95,33 +101,81 @@ impl AsyncRead for Socket {
     }
 }
 
+impl Socket {
+    /// Sends what is unsent.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let sent = ready!(Pin::new(&mut self.io).poll_write(cx, &self.unsent))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unsent.advance(sent);
+        }
+        self.unsent = BytesMut::new();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what is unsent, and of `pieces` as much as goes with it; how much of them that was.
+    pub(super) fn poll_send_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let unsent = self.unsent.len();
+            let mut all = [IoSlice::new(&self.unsent); MAX_PIECES];
+            let count = pieces.len().min(MAX_PIECES - 1);
+            all[1..=count].copy_from_slice(&pieces[..count]);
+            let sent = Pin::new(&mut self.io).poll_write_vectored(cx, &all[..=count]);
+            let sent = ready!(sent)?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            if sent > unsent {
+                self.unsent = BytesMut::new();
+                return Poll::Ready(Ok(sent - unsent));
+            }
+            self.unsent.advance(sent);
+        }
+    }
+}
+
 impl AsyncWrite for Socket {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        // A socket itself has nothing to flush.
+        self.poll_send(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
+        pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if length > 0 && self.unsent.len() + length > MAX_UNSENT_BYTES {
+            return self.poll_send_with(cx, pieces);
+        }
+        for piece in pieces {
+            self.unsent.extend_from_slice(piece);
+        }
+        Poll::Ready(Ok(length))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        true
     }
 }
 

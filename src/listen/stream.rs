@@ -7,15 +7,22 @@
 //!
 //! [`HeaderWait`] says what is waited for. It is shared with whoever knows when that changes: see [`HeaderWait::begin`]
 //! and [`header_came`].
+//!
+//! What comes is received here ([`ClientStream::poll_receive`]) until the header of a request is whole, and looked at before
+//! Pingora sees it (`http1`). While Pingora answers a request, it is given the rest of that request and not a byte more: what
+//! a client sends ahead stays here, and is looked at in its turn.
 
-use std::io;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::{SslDigest, TlsRef, TlsStream};
@@ -26,15 +33,28 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::socket::{READ_BUFFER_BYTES, Socket};
+use super::socket::Socket;
 use crate::reply::error::EdgeError;
+use crate::request::framing;
 
 /// Largest header of a request: as large as one of HTTP/2. Tokens of 8 KiB fit, and cookies beside them.
 const MAX_HEADER_BYTES: usize = 64 << 10;
 
-/// What a connection waits for.
+/// Bytes that are received at once while a request is waited for.
+pub(super) const RECEIVED_BYTES: usize = 16 << 10;
+
+/// What is received at once of a further request while one is being answered.
+const AHEAD_BYTES: usize = 4 << 10;
+
+/// What a connection waits for, and what of the request that is being answered is still to come.
 #[derive(Debug, Default)]
-pub(super) struct HeaderWait(AtomicU8);
+pub(super) struct HeaderWait {
+    state: AtomicU8,
+    rest: AtomicU64,
+}
+
+/// The rest of a request of which only what comes tells where it ends.
+const ENDLESS: u64 = u64::MAX;
 
 impl HeaderWait {
     /// A request is waited for.
@@ -45,9 +65,20 @@ impl HeaderWait {
         }
     }
 
-    /// The whole header of a request is there.
-    pub(super) fn end(&self) {
+    /// The whole header of a request is there, and so many bytes are still to come; `None` if only what comes tells.
+    pub(super) fn end(&self, rest: Option<u64>) {
+        self.rest.store(rest.unwrap_or(ENDLESS), Ordering::Relaxed);
         self.set(Awaited::Nothing);
+    }
+
+    fn rest(&self) -> Option<u64> {
+        let rest = self.rest.load(Ordering::Relaxed);
+        (rest != ENDLESS).then_some(rest)
+    }
+
+    /// So many bytes of the rest have come.
+    fn some_of_rest_came(&self, bytes: u64) {
+        self.rest.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn some_came(&self) {
@@ -59,12 +90,12 @@ impl HeaderWait {
     }
 
     fn state(&self) -> Awaited {
-        Awaited::ALL[usize::from(self.0.load(Ordering::Relaxed))]
+        Awaited::ALL[usize::from(self.state.load(Ordering::Relaxed))]
     }
 
     // A connection is of one thread, so nobody else sets it between a look and this.
     fn set(&self, state: Awaited) {
-        self.0.store(state as u8, Ordering::Relaxed);
+        self.state.store(state as u8, Ordering::Relaxed);
     }
 }
 
@@ -100,7 +131,12 @@ pub fn header_came(session: &ServerSession) {
     // With HTTP/2, whoever gave the session to the application has said so.
     let stream = session.stream().map(|stream| stream.as_any());
     if let Some(client) = stream.and_then(|stream| stream.downcast_ref::<ClientStream>()) {
-        client.wait.end();
+        let rest = match session.is_upgrade_req() {
+            // What comes is not the client's next request, but the tunnel's.
+            true => None,
+            false => framing::length(session.req_header()),
+        };
+        client.wait.end(rest.map(|bytes| bytes as u64));
     }
 }
 
@@ -110,6 +146,10 @@ pub(super) struct ClientStream {
     io: Transport,
     wait: Arc<HeaderWait>,
     deadline: Deadline,
+    /// What came and was given to nobody yet.
+    ahead: BytesMut,
+    /// Whether Pingora may have been given more than one request's bytes, and so keeps the connection.
+    is_given: bool,
 }
 
 #[derive(Debug)]
@@ -153,6 +193,8 @@ impl ClientStream {
         Self {
             io,
             wait,
+            ahead: BytesMut::new(),
+            is_given: false,
             deadline: Deadline {
                 first,
                 further,
@@ -161,6 +203,136 @@ impl ClientStream {
                 is_over: false,
             },
         }
+    }
+
+    /// What came of the next request and was not looked at yet, or was not whole.
+    pub(super) fn ahead(&mut self) -> &mut BytesMut {
+        &mut self.ahead
+    }
+
+    /// A part of the next request is ahead.
+    pub(super) fn some_came(&self) {
+        self.wait.some_came();
+    }
+
+    /// Whether what comes next is the beginning of a request: Pingora has been given all of one, and nothing of another.
+    pub(super) fn is_between_requests(&self) -> bool {
+        !self.is_given && self.wait.state() == Awaited::Nothing && self.wait.rest() == Some(0)
+    }
+
+    /// Whose connection it is.
+    pub(super) fn client_address(&self) -> Option<SocketAddr> {
+        let digest = self.get_socket_digest()?;
+        digest.peer_addr()?.as_inet().copied()
+    }
+
+    /// Whether it is protected by TLS.
+    pub(super) fn is_protected(&self) -> bool {
+        matches!(self.io, Transport::Tls(_))
+    }
+
+    /// Whether the client speaks HTTP/1.
+    pub(super) fn speaks_http1(&self) -> bool {
+        self.selected_alpn_proto() != Some(ALPN::H2)
+    }
+
+    /// Receives what there is of the header that is waited for, before its deadline. Nothing at all is the end.
+    pub(super) fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.deadline.is_over {
+            return Poll::Ready(Ok(()));
+        }
+        if self.wait.state() == Awaited::Next {
+            // They may be of an earlier request.
+            self.deadline.timer = None;
+            self.deadline.bytes = 0;
+        }
+        let before = buffer.filled().len();
+        let read = either!(&mut self.io, io => Pin::new(io).poll_read(cx, buffer));
+        if read.is_pending() {
+            return self.poll_deadline(cx);
+        }
+        let came = buffer.filled().len() - before;
+        if came > 0 {
+            self.wait.some_came();
+            self.deadline.bytes += came;
+        }
+        // The last bytes that come with it may be of a body. HTTP/2 has limits of its own.
+        if self.deadline.bytes > MAX_HEADER_BYTES + RECEIVED_BYTES && self.speaks_http1() {
+            buffer.set_filled(before);
+            self.deadline.is_over = true;
+            self.answer(cx, &EdgeError::HeaderTooLarge);
+        }
+        read
+    }
+
+    /// Sends an answer. Nothing else is unsent.
+    ///
+    /// # Errors
+    ///
+    /// When the client is gone.
+    pub(super) async fn send(&mut self, head: &[u8], body: &[u8]) -> io::Result<()> {
+        match &mut self.io {
+            Transport::Plain(socket) => {
+                let (mut head, mut body) = (head, body);
+                while !head.is_empty() || !body.is_empty() {
+                    let pieces = [IoSlice::new(head), IoSlice::new(body)];
+                    let sent = poll_fn(|cx| socket.poll_send_with(cx, &pieces)).await?;
+                    let of_head = sent.min(head.len());
+                    head = &head[of_head..];
+                    body = &body[sent - of_head..];
+                }
+                Ok(())
+            }
+            Transport::Tls(stream) => {
+                // In one piece, and so in as few records as can be.
+                stream.write_all(&[head, body].concat()).await?;
+                stream.flush().await
+            }
+        }
+    }
+
+    /// The rest of the request that is being answered, or the end of the connection.
+    fn poll_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        rest: u64,
+    ) -> Poll<io::Result<()>> {
+        let rest = usize::try_from(rest).unwrap_or(usize::MAX);
+        let most = buffer.remaining().min(rest);
+        if self.ahead.is_empty() {
+            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
+            ready!(either!(&mut self.io, io => Pin::new(io).poll_read(cx, &mut part)))?;
+            let came = part.filled().len();
+            buffer.advance(came);
+            self.wait.some_of_rest_came(came as u64);
+        } else {
+            let came = self.ahead.len().min(most);
+            buffer.put_slice(&self.ahead[..came]);
+            self.ahead.advance(came);
+            self.wait.some_of_rest_came(came as u64);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nothing but the end of the connection: what comes else is of the next request.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            // The client waits for an answer, and for more than one.
+            return Poll::Pending;
+        }
+        let mut bytes = [0; AHEAD_BYTES];
+        let mut came = ReadBuf::new(&mut bytes);
+        ready!(either!(&mut self.io, io => Pin::new(io).poll_read(cx, &mut came)))?;
+        if came.filled().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.ahead.extend_from_slice(came.filled());
+        Poll::Pending
     }
 
     /// The end of the stream, once the deadline for what is waited for has passed.
@@ -188,10 +360,6 @@ impl ClientStream {
         Poll::Ready(Ok(()))
     }
 
-    fn speaks_http1(&self) -> bool {
-        self.selected_alpn_proto() != Some(ALPN::H2)
-    }
-
     /// Says why no more is read. Nothing else is being written, so there is room for it; a client that does not take it
     /// loses it.
     fn answer(&mut self, cx: &mut Context<'_>, error: &EdgeError) {
@@ -209,34 +377,24 @@ impl AsyncRead for ClientStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.wait.state() == Awaited::Nothing {
-            return either!(&mut this.io, io => Pin::new(io).poll_read(cx, buffer));
+        let is_answered = this.wait.state() == Awaited::Nothing;
+        match this.wait.rest() {
+            Some(0) if is_answered && !this.is_given => return this.poll_end(cx),
+            Some(rest) if is_answered && !this.is_given => {
+                return this.poll_rest(cx, buffer, rest);
+            }
+            _ => this.is_given = true,
         }
-        if this.deadline.is_over {
+        if !this.ahead.is_empty() {
+            let came = this.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&this.ahead[..came]);
+            this.ahead.advance(came);
             return Poll::Ready(Ok(()));
         }
-        if this.wait.state() == Awaited::Next {
-            // They may be of an earlier request.
-            this.deadline.timer = None;
-            this.deadline.bytes = 0;
+        match is_answered {
+            true => either!(&mut this.io, io => Pin::new(io).poll_read(cx, buffer)),
+            false => this.poll_receive(cx, buffer),
         }
-        let before = buffer.filled().len();
-        let read = either!(&mut this.io, io => Pin::new(io).poll_read(cx, buffer));
-        if read.is_pending() {
-            return this.poll_deadline(cx);
-        }
-        let came = buffer.filled().len() - before;
-        if came > 0 {
-            this.wait.some_came();
-            this.deadline.bytes += came;
-        }
-        // The last bytes that come with it may be of a body. HTTP/2 has limits of its own.
-        if this.deadline.bytes > MAX_HEADER_BYTES + READ_BUFFER_BYTES && this.speaks_http1() {
-            buffer.set_filled(before);
-            this.deadline.is_over = true;
-            this.answer(cx, &EdgeError::HeaderTooLarge);
-        }
-        read
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::certificates::TlsListener;
 use super::connection;
+use super::http1::Application;
 use super::shared::{Phase, Rules, Shared};
 use crate::ops::metrics::Metrics;
 
@@ -65,7 +66,7 @@ impl Workers {
         metrics: Arc<Metrics>,
     ) -> io::Result<Self>
     where
-        A: HttpServerApp + Send + Sync + 'static,
+        A: Application,
     {
         let phase = watch::Sender::new(Phase::Serving);
         let shared = Arc::new(Shared {
@@ -168,7 +169,7 @@ fn seed() {
 /// What one thread does.
 async fn work<A>(loops: Vec<AcceptLoop<A>>, shared: Arc<Shared<A>>)
 where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: Application,
 {
     let mut phase = shared.phase.subscribe();
     for accept in loops {
@@ -176,7 +177,7 @@ where
     }
     // Its sender lives for as long as `shared` does.
     let _ = phase.wait_for(|phase| *phase >= Phase::Quick).await;
-    shared.app.http_cleanup().await;
+    shared.app.proxy().http_cleanup().await;
     let _ = phase.wait_for(|phase| *phase == Phase::Over).await;
 }
 
@@ -191,7 +192,7 @@ struct AcceptLoop<A> {
 
 impl<A> AcceptLoop<A>
 where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: Application,
 {
     fn new(
         listener: &Listener,

@@ -1,0 +1,375 @@
+//! HTTP/1.1 with clients: one request after the other, each looked at before it is given to Pingora.
+//!
+//! A request whose answer is at hand, which is what nearly all are, is answered here and now: its header is received into
+//! a buffer that all connections of a thread share, and the answer leaves in one write. Whatever is not like that is given
+//! to Pingora as it came, one request at a time ([`ClientStream`] keeps what is sent ahead), and the connection comes back
+//! for the next. So a connection that waits costs neither a buffer nor a session.
+//!
+//! Which requests those are, and what their answers are, this room does not know: see [`Application`].
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use pingora_core::apps::HttpServerApp;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::ShutdownWatch;
+use tokio::io::ReadBuf;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, timeout};
+
+use super::IDLE_TIMEOUT;
+use super::shared::Phase;
+use super::stream::{ClientStream, HeaderWait, RECEIVED_BYTES};
+use crate::request::Scheme;
+
+/// Whom requests are for.
+pub trait Application: Send + Sync + 'static {
+    /// What Pingora hands HTTP sessions to.
+    type Proxy: HttpServerApp + Send + Sync + 'static;
+
+    /// An answer that needs no waiting.
+    type Answer: Answer;
+
+    /// Answers any request.
+    fn proxy(&self) -> &Arc<Self::Proxy>;
+
+    /// The answer to the request whose whole header is `head`, if it is at hand.
+    ///
+    /// The request may have a body, which follows; then this is not the place to answer it.
+    fn at_once(&self, head: &[u8], client: &Client) -> Option<Self::Answer>;
+}
+
+/// An answer that is at hand, and leaves the connection open for the next request.
+pub trait Answer: Send + Sync {
+    /// Its header as it is sent.
+    fn head(&self) -> &[u8];
+
+    /// Its body.
+    fn body(&self) -> &[u8];
+
+    /// How long the client may take none of it.
+    fn patience(&self) -> Duration;
+
+    /// It was sent, or else why not all of it.
+    fn sent(self, sent: io::Result<()>);
+}
+
+/// Who is at the other end.
+pub struct Client {
+    /// The client's address.
+    pub address: SocketAddr,
+    /// How its connection is protected.
+    pub scheme: Scheme,
+}
+
+thread_local! {
+    /// Where what comes is looked at first. Nobody waits while holding it.
+    static RECEIVED: RefCell<Box<[u8]>> = RefCell::new(vec![0; RECEIVED_BYTES].into());
+}
+
+/// What came.
+enum Came<A> {
+    /// A request whose answer is at hand.
+    AtOnce(A),
+    /// The whole header of another one.
+    Request(BytesMut),
+    /// No further request.
+    Nothing,
+}
+
+/// Serves requests for as long as the client asks.
+pub(super) async fn serve<A: Application>(
+    app: &A,
+    wait: &HeaderWait,
+    mut client: Box<ClientStream>,
+    phase: watch::Receiver<Phase>,
+    shutdown: &ShutdownWatch,
+) {
+    let Some(address) = client.client_address() else {
+        return;
+    };
+    let scheme = match client.is_protected() {
+        true => Scheme::Https,
+        false => Scheme::Http,
+    };
+    let who = Client { address, scheme };
+    let mut waiting = Waiting::new(phase);
+    loop {
+        wait.begin();
+        // One that leaves says so with its last answer, which Pingora does.
+        let is_leaving = *shutdown.borrow();
+        let at_once = |head: &[u8]| match is_leaving {
+            true => None,
+            false => app.at_once(head, &who),
+        };
+        match waiting.next(&mut client, at_once).await {
+            Came::AtOnce(answer) => {
+                wait.end(Some(0));
+                let sent = send(&mut client, &answer).await;
+                let is_sent = sent.is_ok();
+                answer.sent(sent);
+                if !is_sent {
+                    return;
+                }
+            }
+            Came::Request(head) => {
+                match through_pingora(app.proxy(), wait, client, head, shutdown).await {
+                    Some(returned) => client = returned,
+                    None => return,
+                }
+            }
+            Came::Nothing => return,
+        }
+    }
+}
+
+/// Gives Pingora a request, and gets the connection back if it is to be used further.
+async fn through_pingora<P>(
+    proxy: &Arc<P>,
+    wait: &HeaderWait,
+    mut client: Box<ClientStream>,
+    mut head: BytesMut,
+    shutdown: &ShutdownWatch,
+) -> Option<Box<ClientStream>>
+where
+    P: HttpServerApp + Send + Sync + 'static,
+{
+    if !client.ahead().is_empty() && asks_for_tunnel(&head) {
+        // What was sent ahead is no further request, but meant for the tunnel, and Pingora knows what to make of it.
+        head.unsplit(std::mem::take(client.ahead()));
+    }
+    let mut session = ServerSession::new_http1(client);
+    session.set_keepalive((!*shutdown.borrow()).then_some(IDLE_TIMEOUT.as_secs()));
+    session.set_pipelined_prefix(head);
+    loop {
+        let reused = proxy.process_new_http(session, shutdown).await?;
+        let (stream, settings) = reused.consume();
+        let client = stream.into_any().downcast::<ClientStream>();
+        let client = client.expect("Pingora gives back what it was given");
+        if client.is_between_requests() {
+            return Some(client);
+        }
+        // Where the request ended only Pingora knows, and what of the next it has: its own way of going on.
+        wait.begin();
+        session = ServerSession::new_http1(client);
+        if let Some(settings) = settings {
+            settings.apply_to_session(&mut session);
+        }
+    }
+}
+
+/// Whether a header has a field that asks to change the protocol.
+fn asks_for_tunnel(head: &[u8]) -> bool {
+    const NAME: &[u8] = b"upgrade:";
+    let mut lines = head.split(|&byte| byte == b'\n');
+    lines.any(|line| line.len() >= NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME))
+}
+
+/// Sends an answer to a client that takes it.
+async fn send(client: &mut ClientStream, answer: &impl Answer) -> io::Result<()> {
+    let mut sent = pin!(client.send(answer.head(), answer.body()));
+    // Nearly always there is room for it, and no need of a timer.
+    if let Poll::Ready(sent) = poll_fn(|cx| Poll::Ready(sent.as_mut().poll(cx))).await {
+        return sent;
+    }
+    timeout(answer.patience(), sent).await?
+}
+
+/// The wait for the next request, which ends when the client is silent for too long, or the edge is leaving.
+struct Waiting {
+    idle: Idle,
+    is_leaving: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Waiting {
+    fn new(mut phase: watch::Receiver<Phase>) -> Self {
+        Self {
+            idle: Idle::default(),
+            is_leaving: Box::pin(async move {
+                let _ = phase.wait_for(|phase| *phase >= Phase::Quick).await;
+            }),
+        }
+    }
+
+    async fn next<A>(
+        &mut self,
+        client: &mut ClientStream,
+        at_once: impl Fn(&[u8]) -> Option<A>,
+    ) -> Came<A> {
+        self.idle.begin();
+        if !client.ahead().is_empty() {
+            // What was sent ahead is no reason to keep others waiting.
+            tokio::task::consume_budget().await;
+            if let Some(came) = look_ahead(client, 0, &at_once) {
+                return came;
+            }
+        }
+        poll_fn(|cx| {
+            if let Poll::Ready(came) = poll_came(cx, client, &at_once) {
+                // Whoever is gone has nothing more to ask.
+                return Poll::Ready(came.unwrap_or(Came::Nothing));
+            }
+            // A request that has begun is waited for, and has a deadline of its own.
+            let may_end = client.ahead().is_empty();
+            let is_over = may_end
+                && (self.idle.poll(cx).is_ready() || self.is_leaving.as_mut().poll(cx).is_ready());
+            match is_over {
+                true => Poll::Ready(Came::Nothing),
+                false => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+/// How long nothing has come. The timer runs on from one request to the next, and only when it ends is it looked whether
+/// there was one meanwhile: so most requests touch no timer.
+#[derive(Default)]
+struct Idle {
+    since: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Idle {
+    fn begin(&mut self) {
+        self.since = Some(Instant::now());
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let until = self.since.map_or_else(Instant::now, |since| since) + IDLE_TIMEOUT;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        ready!(timer.as_mut().poll(cx));
+        if timer.deadline() >= until {
+            return Poll::Ready(());
+        }
+        timer.as_mut().reset(until);
+        timer.as_mut().poll(cx)
+    }
+}
+
+/// Receives until the header of a request is whole.
+fn poll_came<A>(
+    cx: &mut Context<'_>,
+    client: &mut ClientStream,
+    at_once: &impl Fn(&[u8]) -> Option<A>,
+) -> Poll<io::Result<Came<A>>> {
+    RECEIVED.with_borrow_mut(|received| {
+        loop {
+            let mut buffer = ReadBuf::new(received);
+            ready!(client.poll_receive(cx, &mut buffer))?;
+            let came = buffer.filled();
+            if came.is_empty() {
+                return Poll::Ready(Ok(Came::Nothing));
+            }
+            let known = client.ahead().len();
+            if known == 0
+                && let Some(end) = end_of_header(came, 0)
+            {
+                let (head, further) = came.split_at(end);
+                client.ahead().extend_from_slice(further);
+                return Poll::Ready(Ok(match at_once(head) {
+                    Some(answer) => Came::AtOnce(answer),
+                    None => Came::Request(head.into()),
+                }));
+            }
+            client.ahead().extend_from_slice(came);
+            if let Some(came) = look_ahead(client, known, at_once) {
+                return Poll::Ready(Ok(came));
+            }
+        }
+    })
+}
+
+/// Looks at what is ahead, of which so many bytes were looked at before.
+fn look_ahead<A>(
+    client: &mut ClientStream,
+    known: usize,
+    at_once: &impl Fn(&[u8]) -> Option<A>,
+) -> Option<Came<A>> {
+    let Some(end) = end_of_header(client.ahead(), known) else {
+        client.some_came();
+        return None;
+    };
+    let head = client.ahead().split_to(end);
+    Some(match at_once(&head) {
+        Some(answer) => Came::AtOnce(answer),
+        None => Came::Request(head),
+    })
+}
+
+/// Where the header at the beginning of `bytes` ends, if it does; it does not within the first `known` bytes.
+///
+/// Lines end with or without a carriage return, and empty ones before the first are not counted (RFC 9112, 2.2).
+fn end_of_header(bytes: &[u8], known: usize) -> Option<usize> {
+    let first = bytes
+        .iter()
+        .position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+    let from = first.max(known.saturating_sub(2));
+    memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|at| {
+        let at = from + at;
+        match bytes[at + 1..] {
+            [b'\n', ..] => Some(at + 2),
+            [b'\r', b'\n', ..] => Some(at + 3),
+            _ => None,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_header_ends_with_the_first_empty_line() {
+        for (bytes, end) in [
+            (&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], Some(27)),
+            (b"GET / HTTP/1.1\r\n\r\nbody\r\n\r\n", Some(18)),
+            (b"GET / HTTP/1.1\nHost: a\n\nGET", Some(24)),
+            (b"GET / HTTP/1.1\r\nHost: a\n\r\n", Some(26)),
+            (b"\r\n\r\nGET / HTTP/1.1\r\n\r\n", Some(22)),
+            (b"\r\n\r\n", None),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n", None),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\r", None),
+            (b"", None),
+        ] {
+            assert_eq!(end_of_header(bytes, 0), end, "{}", bytes.escape_ascii());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_header_ends_where_a_parser_says_in_whatever_pieces_it_comes(
+            lines in proptest::collection::vec("[a-z]{1,8}: [a-z]{0,8}", 0..6),
+            ends in proptest::collection::vec(any::<bool>(), 8),
+            further in "[a-z\r\n]{0,12}",
+            known in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = Vec::new();
+            let lines = std::iter::once("GET / HTTP/1.1").chain(lines.iter().map(String::as_str)).chain([""]);
+            for (line, is_long) in lines.zip(ends) {
+                bytes.extend_from_slice(line.as_bytes());
+                bytes.extend_from_slice(if is_long { b"\r\n" } else { b"\n" });
+            }
+            let length = bytes.len();
+            bytes.extend_from_slice(further.as_bytes());
+            let mut fields = [httparse::EMPTY_HEADER; 8];
+            let parsed = httparse::Request::new(&mut fields).parse(&bytes).unwrap();
+            prop_assert_eq!(parsed, httparse::Status::Complete(length));
+            prop_assert_eq!(end_of_header(&bytes, known.index(length)), Some(length));
+            for part in 0..length {
+                prop_assert_eq!(end_of_header(&bytes[..part], 0), None);
+            }
+        }
+    }
+}
