@@ -14,6 +14,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -325,8 +326,8 @@ impl ClientStream {
             // The client waits for an answer, and for more than one.
             return Poll::Pending;
         }
-        let mut bytes = [0; AHEAD_BYTES];
-        let mut came = ReadBuf::new(&mut bytes);
+        let mut bytes = [MaybeUninit::uninit(); AHEAD_BYTES];
+        let mut came = ReadBuf::uninit(&mut bytes);
         ready!(either!(&mut self.io, io => Pin::new(io).poll_read(cx, &mut came)))?;
         if came.filled().is_empty() {
             return Poll::Ready(Ok(()));
