@@ -44,6 +44,7 @@ mod tls;
 mod tls_clients;
 mod tracing;
 mod transcripts;
+mod turns;
 mod understood;
 mod upgrading;
 mod upstream;
