@@ -1,8 +1,8 @@
 //! Pingora's phases. The only file that implements `ProxyHttp`.
 //!
-//! A request on a batch path is answered in `request_filter`; every other one, and each batch that the edge declines,
-//! goes through Pingora's own proxying, streamed both ways. Whatever phase ends a request, `logging` counts it and
-//! writes its access line.
+//! A request on a batch path is answered in `request_filter`, unless it was plain and its answer at hand, so that Pingora
+//! never saw it ([`at_hand`]); every other one, and each batch that the edge declines, goes through Pingora's own
+//! proxying, streamed both ways. Whatever phase ends a request, `logging` counts it and writes its access line.
 
 mod access;
 pub mod at_hand;

@@ -6,7 +6,8 @@
 //!
 //! # The way of a request
 //!
-//! [`listen`] accepts the connection that it comes on: TLS, limits and deadlines are there. [`edge`] receives it.
+//! [`listen`] accepts the connection that it comes on: TLS, limits and deadlines are there. [`edge`] receives it: a plain
+//! batch whose answer is at hand before Pingora does, all else in Pingora's phases.
 //! [`request`] finds out whether it is a batch, and whose. [`batch`] tells the story: [`cache`] says what is known,
 //! [`origin`] asks the VMS for the rest, [`reply`] puts the answer together. [`app`] builds all of them from a [`config`]
 //! and replaces what follows from it, [`process`] listens to signals, and [`ops`] shows operators what happens.

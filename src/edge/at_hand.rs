@@ -1,7 +1,7 @@
 //! Batches whose answer is at hand: answered before Pingora sees them.
 //!
 //! This is a shorter way to the same answer, for requests of the plainest form only: whatever has to wait, to be refused, to
-//! be passed on, or to be thought about, is left to the phases of [`EdgeProxy`](super::EdgeProxy). Everything that decides
+//! be passed on, or to be thought about, is left to the phases of [`EdgeProxy`]. Everything that decides
 //! is asked here as it is there; the two differ in how they read and write HTTP, and nobody can tell them apart by an answer.
 
 use std::io;

@@ -55,7 +55,8 @@ pub(super) async fn serve<A>(
     let mut phase = shared.phase.subscribe();
     let prepared = tokio::select! {
         biased;
-        prepared = prepare(&shared, tls.as_ref(), stream, peer, &wait) => prepared,
+        // On its own, so that what a handshake needs is given back when it is over.
+        prepared = Box::pin(prepare(&shared, tls.as_ref(), stream, peer, &wait)) => prepared,
         _ = phase.wait_for(|phase| *phase == Phase::Quick) => return,
     };
     let Some((client, _place)) = prepared else {

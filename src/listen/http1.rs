@@ -191,7 +191,10 @@ struct Waiting {
 impl Waiting {
     fn new(mut phase: watch::Receiver<Phase>) -> Self {
         Self {
-            idle: Idle::default(),
+            idle: Idle {
+                since: Instant::now(),
+                timer: None,
+            },
             is_leaving: Box::pin(async move {
                 let _ = phase.wait_for(|phase| *phase >= Phase::Quick).await;
             }),
@@ -231,19 +234,18 @@ impl Waiting {
 
 /// How long nothing has come. The timer runs on from one request to the next, and only when it ends is it looked whether
 /// there was one meanwhile: so most requests touch no timer.
-#[derive(Default)]
 struct Idle {
-    since: Option<Instant>,
+    since: Instant,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Idle {
     fn begin(&mut self) {
-        self.since = Some(Instant::now());
+        self.since = Instant::now();
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let until = self.since.map_or_else(Instant::now, |since| since) + IDLE_TIMEOUT;
+        let until = self.since + IDLE_TIMEOUT;
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));

@@ -199,8 +199,6 @@ async fn a_client_that_takes_none_of_its_answers_is_given_up() {
     let many = batch(HIT, "", "").repeat(20_000);
     let sent = client.wire.try_send(many.as_bytes());
     let given_up = Scrape::once(world.edge.admin, open, 0.0);
-    soon("the end of the connection", async {
-        tokio::join!(sent, given_up)
-    })
-    .await;
+    let both = async { tokio::join!(sent, given_up) };
+    let (_whether_buffers_took_them, _) = soon("the end of the connection", both).await;
 }
