@@ -135,7 +135,7 @@ impl AtHand {
     /// The answer to `batch`, counted.
     pub fn reply(&self, endpoint: &BatchEndpoint, filler: &Filler, batch: &BatchRequest) -> Reply {
         endpoint.count(filler, &self.view, batch);
-        hit(&self.view, batch, self.sequence)
+        hit(filler, &self.view, batch, self.sequence)
     }
 }
 
@@ -228,7 +228,7 @@ impl BatchEndpoint {
         let view = self.look(filler, &asked.batch);
         self.count(filler, &view, &asked.batch);
         if let Some(sequence) = view.answers_freshly() {
-            return Outcome::Reply(hit(&view, &asked.batch, sequence));
+            return Outcome::Reply(hit(filler, &view, &asked.batch, sequence));
         }
         for _ in 0..MAX_PLANS {
             match self.plan(filler, &asked.batch) {
@@ -236,7 +236,7 @@ impl BatchEndpoint {
                     if let Some(lead) = lead {
                         self.refresh(filler, &asked, lead);
                     }
-                    return Outcome::Reply(hit(&view, &asked.batch, sequence));
+                    return Outcome::Reply(hit(filler, &view, &asked.batch, sequence));
                 }
                 Plan::Whole(whole) => return self.whole(filler, &asked, whole, waits).await,
                 Plan::Together(parts) => {
@@ -350,7 +350,7 @@ impl BatchEndpoint {
             status: filled.map(Filled::status),
             ttl_ms: sorted.ttl_ms.unwrap_or_default(),
         };
-        let mut reply = respond::composed(shelf, &sorted, batch, sequence, now, status);
+        let mut reply = respond::composed(filler, shelf, &sorted, batch, sequence, now, status);
         reply.upstream = filled.map(|filled| filled.took);
         Some(Outcome::Reply(reply))
     }
@@ -398,9 +398,10 @@ fn answered(shelf: &Shelf, sorted: &Sorted, batch: &BatchRequest) -> Vec<u64> {
         .collect()
 }
 
-fn hit(view: &View, batch: &BatchRequest, sequence: Sequence) -> Reply {
+fn hit(filler: &Filler, view: &View, batch: &BatchRequest, sequence: Sequence) -> Reply {
     let shelf = view.shelf.as_ref().expect("what answers is on a shelf");
     let ttl_ms = view.sorted.ttl_ms.unwrap_or_default();
     let status = CacheStatus::Hit { ttl_ms };
-    respond::composed(shelf, &view.sorted, batch, sequence, view.now, status)
+    let (sorted, now) = (&view.sorted, view.now);
+    respond::composed(filler, shelf, sorted, batch, sequence, now, status)
 }

@@ -4,6 +4,7 @@
 //! freshness windows, the marks that cover the shelf, and a time.
 
 pub mod clock;
+pub mod digest;
 pub mod freshness;
 pub mod header;
 pub mod marks;

@@ -63,6 +63,8 @@ pub struct Config {
     pub invalidate: Vec<Invalidate>,
     /// `[cache]`: the memory.
     pub cache: Cache,
+    /// `[compression]`: the codings of what is answered from memory.
+    pub compression: Compression,
     /// `[limits]`: what clients may take up.
     pub limits: Limits,
     /// `[admin]`: the operators' listener.
@@ -331,6 +333,50 @@ pub struct Scopes {
 pub struct Cache {
     /// Most bytes of items held, 1MiB to 1024GiB. Default 256MiB.
     pub max_bytes: u64,
+}
+
+/// `[compression]`: the codings in which answers from memory may be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compression {
+    /// In the order in which they are made for a client that takes several equally gladly: distinct. Default: br, zstd,
+    /// gzip. None: no answer is coded.
+    pub codings: Vec<Coding>,
+    /// Length from which on an answer is coded, in bytes, 64B to 1MiB. Default 1KiB.
+    pub min_bytes: u64,
+    /// Most bytes of coded answers held, beside `cache.max_bytes`, 1MiB to 64GiB. Default 32MiB.
+    pub max_bytes: u64,
+}
+
+/// A content coding (RFC 9110, 8.4.1; RFC 7932; RFC 8878).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Coding {
+    /// Brotli.
+    Br,
+    /// Zstandard.
+    Zstd,
+    /// gzip.
+    Gzip,
+}
+
+impl Coding {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Self; 3] = [Self::Br, Self::Zstd, Self::Gzip];
+
+    /// The name in fields, in the configuration and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Br => "br",
+            Self::Zstd => "zstd",
+            Self::Gzip => "gzip",
+        }
+    }
+}
+
+impl fmt::Display for Coding {
+    /// Its name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// `[limits]`: what clients may take up.

@@ -8,6 +8,7 @@
 //! Past this module there are no ids as strings, no empty batch and no second check. Nothing here does I/O.
 
 pub mod checks;
+pub mod coding;
 pub mod correlation;
 pub mod credential;
 pub mod decline;
@@ -16,6 +17,7 @@ pub mod framing;
 pub mod ids;
 pub mod key;
 pub mod peer;
+pub mod tag;
 pub mod trace;
 pub mod write;
 
@@ -24,9 +26,11 @@ use pingora_http::RequestHeader;
 
 use crate::config;
 use checks::Refusal;
+use coding::Accepted;
 use decline::Bypass;
 use ids::{AskedIds, Form};
 use key::{Key, KeyMaker, UserId};
+use tag::Held;
 
 /// Largest request body the edge reads in order to find ids in it, in bytes.
 ///
@@ -84,6 +88,8 @@ pub enum Declined {
 pub struct Checked {
     body: Body,
     no_cache: bool,
+    accepted: Accepted,
+    held: Option<Held>,
 }
 
 /// The body that a request announces.
@@ -110,6 +116,10 @@ pub struct BatchRequest {
     pub form: Form,
     /// `Cache-Control: no-cache`: nothing stored may answer.
     pub no_cache: bool,
+    /// In which codings it may be answered; identity is one of them.
+    pub accepted: Accepted,
+    /// What need not be sent, since the client holds it.
+    pub held: Option<Held>,
 }
 
 /// Looks at the header of a request on the path of `endpoint`.
@@ -128,9 +138,12 @@ pub fn examine(request: &RequestHeader, headers: &config::Headers) -> Result<Che
         });
     }
     decline::header(&request.headers).map_err(Declined::Bypass)?;
+    let accepted = decline::coding(&request.headers).map_err(Declined::Bypass)?;
     Ok(Checked {
         body: body(&request.headers).map_err(Declined::Bypass)?,
         no_cache: decline::asks_no_cache(&request.headers),
+        accepted,
+        held: Held::read(&request.headers).map_err(Declined::Bypass)?,
     })
 }
 
@@ -164,6 +177,8 @@ impl Checked {
             ids,
             form,
             no_cache: self.no_cache,
+            accepted: self.accepted,
+            held: self.held,
         })
     }
 }

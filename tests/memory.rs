@@ -106,13 +106,15 @@ impl House {
             body.resize(start + item_bytes, b'x');
             (id, start..body.len())
         });
+        let items: Vec<_> = items.collect();
         let header = StoredHeader::of(&read_from_a_connection(header));
         let (header, header_bytes) = self.store.share(header);
         Fill {
             fetched: self.clock.now(),
             jitter: Jitter::new(0),
             by: FetchKind::Whole,
-            items: items.collect(),
+            digests: Fill::digests(&body, &items),
+            items,
             header,
             header_bytes,
             body: body.freeze(),

@@ -26,7 +26,11 @@ use crate::origin::fetch::{Fetcher, Origin, Queue};
 use crate::origin::resolve::{RESOLVE_EVERY, SystemResolver};
 use crate::origin::servers::Servers;
 use crate::origin::trust;
+use crate::reply::answers::{self, Answers};
 use crate::request::key::KeyMaker;
+
+/// How much later than requests answers are coded: as much as there is.
+const LEAST_URGENT: i32 = 19;
 
 /// What is remembered, counted and kept secret for as long as the process lives.
 pub(super) struct Lasting {
@@ -36,6 +40,7 @@ pub(super) struct Lasting {
     pub(super) store: Arc<Store>,
     pub(super) marks: Arc<Marks>,
     flights: Arc<Flights<Landed>>,
+    answers: Arc<Answers>,
     keys: Arc<KeyMaker>,
 }
 
@@ -56,13 +61,15 @@ impl Lasting {
     ///
     /// # Errors
     ///
-    /// When the operating system has no randomness to give.
+    /// When the operating system has no randomness or no thread to give.
     pub(super) fn new(
         config: &Config,
         clock: Clock,
     ) -> Result<(Self, mpsc::Receiver<Span>), StartError> {
         let metrics = Arc::new(Metrics::new());
         let (spans, made) = Spans::new(Arc::clone(&metrics));
+        let answers = answers(config)?;
+        metrics.watch_answers(Arc::clone(&answers));
         let lasting = Self {
             clock,
             metrics,
@@ -70,6 +77,7 @@ impl Lasting {
             store: Arc::new(Store::new(config.cache.max_bytes, longest(config))),
             marks: Arc::new(Marks::new(longest_with_fetch(config))),
             flights: Arc::default(),
+            answers,
             keys: Arc::new(KeyMaker::new().map_err(StartError::Secret)?),
         };
         Ok((lasting, made))
@@ -101,6 +109,8 @@ impl Lasting {
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
             spans: Arc::clone(&self.spans),
+            answers: Arc::clone(&self.answers),
+            compression: config.compression.clone(),
             host: config.upstream.host.clone(),
         });
         let endpoint = |batch| {
@@ -166,6 +176,8 @@ impl Lasting {
         // Before anything is kept for longer: a mark must be remembered for as long as what it covers.
         self.marks.lengthen(longest_with_fetch(config), &self.clock);
         self.store.resize(config.cache.max_bytes, longest(config));
+        let coded_bytes = config.compression.max_bytes;
+        self.answers.resize(config.cache.max_bytes, coded_bytes);
         self.metrics.watch_upstream(&site.servers, &site.queue);
     }
 }
@@ -193,6 +205,21 @@ async fn keep_resolved(servers: Arc<Servers>) {
             tracing::warn!(%failure, "the addresses it had are kept");
         }
     }
+}
+
+/// Room for answers, and the thread that codes them.
+fn answers(config: &Config) -> Result<Arc<Answers>, StartError> {
+    let (answers, waiting) = Answers::new(config.cache.max_bytes, config.compression.max_bytes);
+    let answers = Arc::new(answers);
+    let coded = Arc::downgrade(&answers);
+    let coder = std::thread::Builder::new().name("vms-edge-coder".to_owned());
+    let coder = coder.spawn(move || {
+        // Requests come first. Of this thread alone, as Linux has it; where it is refused, all have the same turn.
+        let _ = rustix::process::nice(LEAST_URGENT);
+        answers::work(&coded, &waiting);
+    });
+    coder.map_err(StartError::Threads)?;
+    Ok(answers)
 }
 
 /// The longest time for which anything stored is of use.

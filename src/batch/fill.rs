@@ -26,6 +26,7 @@ use crate::origin::answer::{self, Unfit};
 use crate::origin::collapse::{Flights, Lead};
 use crate::origin::fetch::{Answer, Course, FetchError, Origin};
 use crate::origin::forward;
+use crate::reply::answers::Answers;
 use crate::reply::order::Lesson;
 use crate::request::correlation::Correlation;
 use crate::request::key::{Key, UserId};
@@ -50,6 +51,10 @@ pub struct Filler {
     pub metrics: Arc<Metrics>,
     /// Where a fetch's span is put.
     pub spans: Arc<Spans>,
+    /// Answers that were made before.
+    pub answers: Arc<Answers>,
+    /// In which codings answers may be sent.
+    pub compression: config::Compression,
     /// Host to send instead of the client's own.
     pub host: Option<HeaderValue>,
 }
@@ -133,7 +138,7 @@ impl Question {
         Arc::clone(&self.told)
     }
 
-    /// The header as it is sent: end-to-end fields, the hop described, identity coding.
+    /// The header as it is sent: end-to-end fields, the hop described, in the coding that the edge asks for.
     fn into_request(mut self, filler: &Filler) -> pingora_core::Result<(RequestHeader, Bytes)> {
         let request = &mut self.request;
         request.set_version(Version::HTTP_11);
@@ -141,6 +146,8 @@ impl Question {
         forward::describe_hop(request, self.peer, filler.host.as_ref())?;
         self.correlation.stamp(request)?;
         request.insert_header("Accept-Encoding", "identity")?;
+        // An item that the client holds may be one that the edge does not, and the tag is the edge's own.
+        request.remove_header(&header::IF_NONE_MATCH);
         request.remove_header(&header::CONTENT_LENGTH);
         if !self.body.is_empty() {
             request.insert_header("Content-Length", self.body.len())?;
@@ -387,6 +394,7 @@ impl Filler {
             header,
             header_bytes,
             body: answer.body.clone(),
+            digests: Fill::digests(&answer.body, &items),
             items,
             absent,
         })

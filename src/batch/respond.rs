@@ -1,25 +1,30 @@
 //! The answers of a batch: put together from memory, relayed as the VMS gave them, or the edge's own errors.
 
-use http::{HeaderName, HeaderValue, Version, header};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora_http::ResponseHeader;
 
-use super::fill::Filled;
+use super::fill::{Filled, Filler};
 use super::{Author, Outcome, Reply};
 use crate::cache::Sorted;
 use crate::cache::clock::Time;
 use crate::cache::header::is_of_one_request;
 use crate::cache::shelf::Shelf;
+use crate::config::Compression;
 use crate::origin::fetch::FetchError;
 use crate::origin::forward;
+use crate::reply::answers::Ready;
 use crate::reply::cache_status::CacheStatus;
-use crate::reply::compose::compose;
+use crate::reply::compose::{compose, length, places};
 use crate::reply::error::EdgeError;
 use crate::reply::order::Sequence;
 use crate::request::BatchRequest;
 use crate::request::decline::Bypass;
 
-/// An answer put together from a shelf.
+/// An answer put together from a shelf: in a coding if there is one that the client takes, and without a body if the
+/// client holds it.
 pub(super) fn composed(
+    filler: &Filler,
     shelf: &Shelf,
     sorted: &Sorted,
     batch: &BatchRequest,
@@ -27,20 +32,87 @@ pub(super) fn composed(
     now: Time,
     status: CacheStatus,
 ) -> Reply {
-    let body = compose(shelf, sorted, &batch.ids, sequence);
+    let (answers, offered) = (&filler.answers, &filler.compression);
+    let places = places(shelf, sorted, &batch.ids, sequence);
+    let (tag, asked) = shelf.tag(&places);
+    let plain = || answers.plain(tag, asked, || compose(shelf, &places));
+    let ready = match is_worth_coding(shelf, &places, batch, offered) {
+        true => answers.coded(tag, &batch.accepted, &offered.codings),
+        false => Ready::default(),
+    };
+    let made = ready.wanted.map(|coding| {
+        let body = plain();
+        answers.make(tag, coding, body.clone());
+        body
+    });
+    let coding = ready.body.as_ref().map(|(coding, _)| *coding);
+    let held = batch.held.as_ref();
+    let held = held.and_then(|held| held.find(tag, coding, &batch.accepted));
+
     let mut header = shelf.header().to_response();
+    if !offered.codings.is_empty() && !shelf.header().varies_by_coding() {
+        append(
+            &mut header,
+            "Vary",
+            HeaderValue::from_static("Accept-Encoding"),
+        );
+    }
+    let tag = held.unwrap_or_else(|| tag.strong(coding));
+    insert(&mut header, "ETag", tag.to_value());
+    let body = match (held, ready.body) {
+        (Some(_), _) => {
+            say_not_modified(&mut header);
+            Bytes::new()
+        }
+        (None, Some((coding, body))) => {
+            filler.metrics.encoded(coding);
+            let name = HeaderValue::from_static(coding.name());
+            insert(&mut header, "Content-Encoding", name);
+            body
+        }
+        (None, None) => made.unwrap_or_else(plain),
+    };
+    if held.is_none() {
+        insert(&mut header, "Content-Length", body.len());
+    }
     let age = sorted
         .oldest
         .map_or(0, |oldest| now.since(oldest).as_secs());
-    insert(&mut header, "Content-Length", body.len());
     insert(&mut header, "Age", age);
-    append_cache_status(&mut header, status);
+    append(&mut header, "Cache-Status", status.to_value());
     Reply {
         header,
         body,
         author: Author::Vms,
         result: status.result(),
         upstream: None,
+    }
+}
+
+/// Whether the answer with the items at `places` may be sent in a coding.
+fn is_worth_coding(
+    shelf: &Shelf,
+    places: &[usize],
+    batch: &BatchRequest,
+    offered: &Compression,
+) -> bool {
+    let mut codings = offered.codings.iter();
+    codings.any(|&coding| batch.accepted.prefers(coding))
+        && length(shelf, places) as u64 >= offered.min_bytes
+}
+
+/// Makes a 304 of the header of a 200: with all that guides caches, without what describes the body (RFC 9110, 15.4.5).
+fn say_not_modified(header: &mut ResponseHeader) {
+    const OF_THE_BODY: [HeaderName; 3] = [
+        header::CONTENT_TYPE,
+        header::CONTENT_LANGUAGE,
+        header::CONTENT_DISPOSITION,
+    ];
+    const VALID: &str = "304 is a status";
+    header.set_status(StatusCode::NOT_MODIFIED).expect(VALID);
+    header.set_reason_phrase(None).expect(VALID);
+    for name in &OF_THE_BODY {
+        header.remove_header(name);
     }
 }
 
@@ -52,7 +124,7 @@ pub(super) fn relayed(filled: &Filled, status: CacheStatus) -> Reply {
     if !matches!(header.status.as_u16(), 204 | 304) {
         insert(&mut header, "Content-Length", filled.answer.body.len());
     }
-    append_cache_status(&mut header, status);
+    append(&mut header, "Cache-Status", status.to_value());
     Reply {
         header,
         body: filled.answer.body.clone(),
@@ -89,7 +161,7 @@ pub(super) fn failed(error: &FetchError, status: CacheStatus) -> Outcome {
     };
     let body = error.body();
     let mut header = error.header(body.len());
-    append_cache_status(&mut header, status);
+    append(&mut header, "Cache-Status", status.to_value());
     Outcome::Reply(Reply {
         header,
         body,
@@ -99,15 +171,14 @@ pub(super) fn failed(error: &FetchError, status: CacheStatus) -> Outcome {
     })
 }
 
-/// Sets a field to a number.
-fn insert(header: &mut ResponseHeader, name: &'static str, number: impl Into<HeaderValue>) {
-    header
-        .insert_header(name, number.into())
-        .expect("a constant name and a number make a field");
+const VALID: &str = "a constant name and a value make a field";
+
+/// Sets a field.
+fn insert(header: &mut ResponseHeader, name: &'static str, value: impl Into<HeaderValue>) {
+    header.insert_header(name, value.into()).expect(VALID);
 }
 
-fn append_cache_status(header: &mut ResponseHeader, status: CacheStatus) {
-    header
-        .append_header("Cache-Status", status.to_field())
-        .expect("a cache status is a field value");
+/// Adds a line of a field.
+fn append(header: &mut ResponseHeader, name: &'static str, value: HeaderValue) {
+    header.append_header(name, value).expect(VALID);
 }

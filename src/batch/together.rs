@@ -193,7 +193,7 @@ impl BatchEndpoint {
         // What landed may have taught another order than the one assumed before it.
         let sequence = self.order.sequence(&answered(whole, &all, batch))?;
         let status = counts.status(200, true);
-        let mut reply = respond::composed(whole, &all, batch, sequence, now, status);
+        let mut reply = respond::composed(filler, whole, &all, batch, sequence, now, status);
         reply.upstream = longest(fills);
         Some(Outcome::Reply(reply))
     }

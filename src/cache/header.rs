@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use http::header::VARY;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_http::{HeaderNameVariant, ResponseHeader};
 
@@ -29,6 +30,8 @@ const VALID: &str = "the fields of a valid header make a valid header";
 pub struct StoredHeader {
     response: ResponseHeader,
     size_bytes: usize,
+    /// Whether its `Vary` says that answers differ by coding.
+    varies_by_coding: bool,
 }
 
 impl PartialEq for StoredHeader {
@@ -80,6 +83,7 @@ impl StoredHeader {
             kept.append_header(name, value).expect(VALID);
         }
         Self {
+            varies_by_coding: fields::has_member(&kept.headers, VARY, b"accept-encoding"),
             response: kept,
             size_bytes,
         }
@@ -88,6 +92,11 @@ impl StoredHeader {
     /// A response header to which length, age and cache status are still to be added.
     pub fn to_response(&self) -> Box<ResponseHeader> {
         Box::new(self.response.clone())
+    }
+
+    /// Whether `Vary` names `Accept-Encoding` already.
+    pub fn varies_by_coding(&self) -> bool {
+        self.varies_by_coding
     }
 }
 

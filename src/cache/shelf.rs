@@ -9,10 +9,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::clock::Time;
+use super::digest::{self, Digest};
 use super::freshness::{Jitter, Kind};
 use super::header::StoredHeader;
+use crate::request::tag::Tag;
 
 /// Most ids that one shelf remembers; the longest-fetched go first.
 ///
@@ -30,6 +33,20 @@ pub struct Shelf {
     header: Arc<StoredHeader>,
     /// What the header takes, if this shelf was the first to have it.
     header_bytes: usize,
+    /// What was asked last, and the tag of its answer. Whoever finds it taken does without.
+    last: Mutex<Option<(Places, Tag)>>,
+}
+
+/// Places on a shelf, each a bit: those of an answer in ascending order, as nearly all answers are.
+type Places = u64;
+
+/// Whether an answer was the last that was asked of a shelf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Another was, or it is not known.
+    Anew,
+    /// It was.
+    Again,
 }
 
 /// What is known about one id.
@@ -43,9 +60,11 @@ pub struct Slot {
     pub jitter: Jitter,
     /// What that fetch asked for.
     pub by: FetchKind,
+    kind: Kind,
+    /// Where the item begins, or would. Where it ends is known from the next one.
     start: u32,
-    /// Length of the item in bytes; 0 for an absence, since no JSON object is empty.
-    len: u32,
+    /// Of the item's bytes.
+    digest: Digest,
 }
 
 /// What the fetch asked for that told of an id.
@@ -70,8 +89,8 @@ impl FetchKind {
     }
 }
 
-// How it was fetched stands where padding would: a shelf is no larger for it.
-const _: () = assert!(size_of::<Slot>() == 32);
+// How it was fetched, and what it is, stand where padding would: a shelf is no larger for it.
+const _: () = assert!(size_of::<Slot>() == 40);
 
 /// What one fetch told: items and absences, not yet on a shelf.
 #[derive(Debug)]
@@ -90,6 +109,8 @@ pub struct Fill {
     pub body: Bytes,
     /// Id and place in the body of each item, ids distinct.
     pub items: Vec<(u64, Range<usize>)>,
+    /// Digest of each item, in the same order.
+    pub digests: Vec<Digest>,
     /// Ids that were asked and not answered.
     pub absent: Vec<u64>,
 }
@@ -97,17 +118,13 @@ pub struct Fill {
 impl Slot {
     /// An item, or the knowledge that there is none.
     pub fn kind(&self) -> Kind {
-        if self.len == 0 {
-            Kind::Absence
-        } else {
-            Kind::Item
-        }
+        self.kind
     }
 }
 
 /// Memory that an allocation of so many bytes takes: allocators (mimalloc and jemalloc alike) hand out sizes of which there
 /// are four between a power of two and the next.
-fn occupied(bytes: usize) -> usize {
+pub fn occupied(bytes: usize) -> usize {
     const SMALLEST_STEP: usize = 16;
     let below = bytes
         .saturating_sub(1)
@@ -129,10 +146,11 @@ impl Shelf {
     pub fn merged(before: Option<&Self>, fill: &Fill, keep: impl Fn(&Slot) -> bool) -> Self {
         let mut pieces = fill.pieces();
         if let Some(before) = before {
-            let kept = before.slots.iter().filter(|slot| keep(slot));
-            pieces.extend(kept.map(|slot| Piece {
+            let slots = before.slots.iter().enumerate();
+            let kept = slots.filter(|(_, slot)| keep(slot));
+            pieces.extend(kept.map(|(place, slot)| Piece {
                 slot: *slot,
-                bytes: before.bytes_of(slot),
+                bytes: &before.array[before.range_at(place)],
             }));
         }
         pieces.sort_by_key(|piece| (piece.slot.id, Reverse(piece.slot.fetched)));
@@ -164,6 +182,7 @@ impl Shelf {
             array: array.into_boxed_slice().into(),
             header,
             header_bytes,
+            last: Mutex::new(None),
         }
     }
 
@@ -181,7 +200,34 @@ impl Shelf {
     /// Where in [`Shelf::array`] the item at a place stands.
     pub fn range_at(&self, place: usize) -> Range<usize> {
         let slot = &self.slots[place];
-        slot.start as usize..slot.start as usize + slot.len as usize
+        let start = slot.start as usize;
+        let end = match (slot.kind, self.slots.get(place + 1)) {
+            (Kind::Absence, _) => start,
+            (Kind::Item, None) => self.array.len() - 1,
+            // A comma stands between two items.
+            (Kind::Item, Some(next)) if next.kind == Kind::Item => next.start as usize - 1,
+            (Kind::Item, Some(next)) => next.start as usize,
+        };
+        start..end
+    }
+
+    /// The tag of the answer that has the items at `places`, in this order, and whether it was asked last, too.
+    pub fn tag(&self, places: &[usize]) -> (Tag, Asked) {
+        let digests = places.iter().map(|&place| self.slots[place].digest);
+        let Some(asked) = bits(places) else {
+            return (digest::tag(digests), Asked::Anew);
+        };
+        let mut last = self.last.try_lock();
+        match last.as_deref() {
+            Some(Some((places, tag))) if *places == asked => (*tag, Asked::Again),
+            _ => {
+                let tag = digest::tag(digests);
+                if let Some(last) = &mut last {
+                    **last = Some((asked, tag));
+                }
+                (tag, Asked::Anew)
+            }
+        }
     }
 
     /// The JSON array of all items in ascending order of their ids.
@@ -207,10 +253,20 @@ impl Shelf {
             + occupied(self.array.len())
             + self.header_bytes
     }
+}
 
-    fn bytes_of(&self, slot: &Slot) -> &[u8] {
-        &self.array[slot.start as usize..slot.start as usize + slot.len as usize]
+/// Places as bits, if they ascend and are few enough.
+fn bits(places: &[usize]) -> Option<Places> {
+    let mut bits: Places = 0;
+    for &place in places {
+        let bit = 1_u64.checked_shl(u32::try_from(place).ok()?)?;
+        // Those before are all below it.
+        if bits >= bit {
+            return None;
+        }
+        bits |= bit;
     }
+    Some(bits)
 }
 
 /// Bytes of a JSON array's inside with these items.
@@ -234,21 +290,29 @@ fn drop_longest_fetched(pieces: &mut Vec<Piece<'_>>) {
 }
 
 impl Fill {
+    /// The digest of each of `items`, which stand in `body`.
+    pub fn digests(body: &[u8], items: &[(u64, Range<usize>)]) -> Vec<Digest> {
+        let digest = |(_, range): &(u64, Range<usize>)| Digest::of(&body[range.clone()]);
+        items.iter().map(digest).collect()
+    }
+
     fn pieces(&self) -> Vec<Piece<'_>> {
-        let slot = |id, len: usize| Slot {
+        let slot = |id, kind, digest| Slot {
             id,
             fetched: self.fetched,
             jitter: self.jitter,
             by: self.by,
+            kind,
             start: 0,
-            len: u32::try_from(len).expect("an answer is bounded far below 4 GiB"),
+            digest,
         };
-        let items = self.items.iter().map(|(id, range)| Piece {
-            slot: slot(*id, range.len()),
+        let items = self.items.iter().zip(&self.digests);
+        let items = items.map(|((id, range), digest)| Piece {
+            slot: slot(*id, Kind::Item, *digest),
             bytes: &self.body[range.clone()],
         });
         let absent = self.absent.iter().map(|id| Piece {
-            slot: slot(*id, 0),
+            slot: slot(*id, Kind::Absence, Digest::default()),
             bytes: b"",
         });
         items.chain(absent).collect()
@@ -279,11 +343,13 @@ pub(super) mod tests {
             body.extend_from_slice(text.as_bytes());
             (*id, start..body.len())
         });
+        let items: Vec<_> = items.collect();
         Fill {
             fetched: second(seconds),
             jitter: Jitter::default(),
             by: FetchKind::Whole,
-            items: items.collect(),
+            digests: Fill::digests(&body, &items),
+            items,
             header: Arc::new(StoredHeader::of(&ResponseHeader::build(200, None).unwrap())),
             header_bytes: 0,
             body: body.into(),

@@ -4,6 +4,7 @@
 //! list for people, and [`Config::effective`] prints it; tests hold the three together.
 
 mod batch;
+mod compression;
 mod headers;
 mod invalidate;
 mod limits;
@@ -50,6 +51,9 @@ fn config(mut top: Section<'_>) -> Option<Config> {
     let headers = top.section("headers").and_then(headers::headers);
     let invalidate = invalidate::rules(&mut top, batches.as_deref());
     let cache = top.section("cache").and_then(cache);
+    let compression = top
+        .section("compression")
+        .and_then(compression::compression);
     let limits = top.section("limits").and_then(limits::limits);
     let admin = top
         .section("admin")
@@ -63,6 +67,7 @@ fn config(mut top: Section<'_>) -> Option<Config> {
         headers: headers?,
         invalidate: invalidate?,
         cache: cache?,
+        compression: compression?,
         limits: limits?,
         admin: admin?,
         log: log?,

@@ -13,7 +13,7 @@ use toml::Value;
 
 use super::names::{CHECKS, FORMATS, LEVELS, ORDERS, name_of};
 use super::units::{duration_text, size_text};
-use super::{Admin, Batch, Collector, Config, Invalidate, Scopes, Tracing};
+use super::{Admin, Batch, Collector, Compression, Config, Invalidate, Scopes, Tracing};
 
 impl Config {
     /// The configuration in effect as TOML, in the file's own spelling and order, secrets masked.
@@ -33,6 +33,7 @@ impl Config {
         }
         page.table("[cache]");
         page.key("max_bytes", quote(size_text(self.cache.max_bytes)));
+        compression(&mut page, &self.compression);
         server::limits(&mut page, &self.limits);
         admin(&mut page, &self.admin);
         page.table("[log]");
@@ -82,6 +83,13 @@ fn invalidate(page: &mut Page, rule: &Invalidate, batches: &[Batch]) {
             quote(&known.expect("a rule is about a batch").path),
         );
     }
+}
+
+fn compression(page: &mut Page, compression: &Compression) {
+    page.table("[compression]");
+    page.key("codings", list(&compression.codings));
+    page.key("min_bytes", quote(size_text(compression.min_bytes)));
+    page.key("max_bytes", quote(size_text(compression.max_bytes)));
 }
 
 fn tracing(page: &mut Page, tracing: &Tracing) {
@@ -146,7 +154,9 @@ mod tests {
     use proptest::sample::{select, subsequence};
 
     use super::super::tests::accepted;
-    use super::super::{Check, EndpointId, LogFormat, Order, PathPattern, Segment, ServerName};
+    use super::super::{
+        Check, Coding, EndpointId, LogFormat, Order, PathPattern, Segment, ServerName,
+    };
     use super::server::tests::any_limits;
     use super::upstream::tests::any_upstream;
     use super::*;
@@ -205,6 +215,11 @@ vary = ["x-uuid", "x-client", "x-version", "hl", "accept-language", "origin"]
 
 [cache]
 max_bytes = "256MiB"
+
+[compression]
+codings = ["br", "zstd", "gzip"]
+min_bytes = "1KiB"
+max_bytes = "32MiB"
 
 [limits]
 connections = 0
@@ -316,6 +331,16 @@ timeout = "5s"
         )
     }
 
+    fn any_compression() -> impl Strategy<Value = Compression> {
+        let codings = subsequence(Coding::ALL.to_vec(), 0..=3).prop_shuffle();
+        let sizes = (64..=(1_u64 << 20), (1_u64 << 20)..=(1_u64 << 36));
+        (codings, sizes).prop_map(|(codings, (min_bytes, max_bytes))| Compression {
+            codings,
+            min_bytes,
+            max_bytes,
+        })
+    }
+
     /// Rules, some of which are about `whose` ids.
     fn any_invalidate(whose: EndpointId) -> impl Strategy<Value = Vec<Invalidate>> {
         let methods = subsequence(vec!["POST", "PUT", "PATCH", "DELETE"], 1..=4);
@@ -362,6 +387,7 @@ timeout = "5s"
             port in 0..8_000_u16,
             words in any::<(bool, bool, bool, bool)>(),
             (limits, tracing, slow) in (any_limits(), any_tracing(), duration(0, 3_600_000)),
+            compression in any_compression(),
         ) {
             let mut config = accepted("");
             config.server.threads = threads;
@@ -372,6 +398,7 @@ timeout = "5s"
             config.batches = batches;
             config.invalidate = invalidate;
             config.cache.max_bytes = max_bytes;
+            config.compression = compression;
             config.limits = limits;
             config.server.proxy_protocol = words.2 && !config.server.trusted_proxies.is_empty();
             config.admin.hosts = hosts.into_iter().collect();

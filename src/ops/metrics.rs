@@ -3,6 +3,7 @@
 //! What happens is counted here as it happens, in [`Metrics`]. What stands somewhere else already is read from there when
 //! somebody looks, by one module for each such thing. Every family is there from the first reading on, at zero.
 
+mod answers;
 mod cache;
 mod clients;
 pub mod counts;
@@ -28,8 +29,10 @@ use tokio::runtime::RuntimeMetrics;
 
 use crate::cache::marks::Scope;
 use crate::cache::store::Usage;
+use crate::config::Coding;
 use crate::origin::fetch::Queue;
 use crate::origin::servers::Servers;
+use crate::reply::answers::Answers;
 use crate::reply::cache_status::BatchResult;
 use crate::request::decline::Bypass;
 pub use clients::ClientMetrics;
@@ -140,6 +143,7 @@ pub struct Metrics {
     requests: Requests,
     rate_limited: CounterPer<LimitedBy>,
     spans: CounterPer<SpanResult>,
+    encoded: CounterPer<Coding>,
     order_contradictions: IntCounter,
     life: Life,
     watched: Watched,
@@ -192,6 +196,11 @@ impl Metrics {
                 "vms_edge_spans_total",
                 "Spans made, by whether the collector has taken them.",
             ),
+            encoded: CounterPer::new(
+                r,
+                "vms_edge_encoded_total",
+                "Answers from memory that were sent in a content coding.",
+            ),
             order_contradictions: counter(
                 r,
                 "vms_edge_order_contradictions_total",
@@ -243,6 +252,11 @@ impl Metrics {
         self.spans.add(result, count as u64);
     }
 
+    /// Counts an answer from memory that is sent in a coding.
+    pub fn encoded(&self, coding: Coding) {
+        self.encoded.add(coding, 1);
+    }
+
     /// Counts an answer in an unexpected order.
     pub fn order_contradicted(&self) {
         self.order_contradictions.inc();
@@ -257,6 +271,11 @@ impl Metrics {
     pub fn watch_upstream(&self, servers: &Arc<Servers>, queue: &Arc<Queue>) {
         self.watched.servers.store(Some(Arc::clone(servers)));
         self.watched.queue.store(Some(Arc::clone(queue)));
+    }
+
+    /// Shows what is coded of answers, for as long as the process lives.
+    pub fn watch_answers(&self, answers: Arc<Answers>) {
+        self.watched.answers.get_or_init(|| answers);
     }
 
     /// Shows how busy these runtimes are, under these names, for as long as the process lives.

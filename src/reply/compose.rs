@@ -1,5 +1,7 @@
 //! Putting stored items together into the JSON array that the VMS would have sent.
 
+use std::borrow::Cow;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::cache::Sorted;
@@ -8,20 +10,33 @@ use crate::request::ids::AskedIds;
 
 use super::order::Sequence;
 
-/// The array of the usable items of `shelf`, in one allocation at the most.
-pub fn compose(shelf: &Shelf, sorted: &Sorted, ids: &AskedIds, sequence: Sequence) -> Bytes {
+/// Where on the shelf the usable items stand, in the order of the answer.
+pub fn places<'a>(
+    shelf: &Shelf,
+    sorted: &'a Sorted,
+    ids: &AskedIds,
+    sequence: Sequence,
+) -> Cow<'a, [usize]> {
     match sequence {
-        Sequence::Ascending => copy(shelf, sorted.usable.iter().copied()),
-        Sequence::AsAsked => copy(shelf, places_as_asked(shelf, sorted, ids).into_iter()),
+        Sequence::Ascending => Cow::Borrowed(&sorted.usable),
+        Sequence::AsAsked => Cow::Owned(places_as_asked(shelf, sorted, ids)),
     }
 }
 
-/// The items at `places`. Those that are neighbours on the shelf are copied in one piece, together with the comma that
-/// stands between them; if they are all there are, nothing is copied.
-fn copy(shelf: &Shelf, places: impl Iterator<Item = usize> + Clone) -> Bytes {
+/// Length of the array of the items at `places`, in bytes.
+pub fn length(shelf: &Shelf, places: &[usize]) -> usize {
+    let items = places.iter().map(|&place| shelf.range_at(place).len() + 1);
+    // With a bracket in place of the comma after the last.
+    (1 + items.sum::<usize>()).max(2)
+}
+
+/// The array of the items at `places`, in one allocation at the most.
+///
+/// Those that are neighbours on the shelf are copied in one piece, together with the comma that stands between them; if
+/// they are all there are, nothing is copied.
+pub fn compose(shelf: &Shelf, places: &[usize]) -> Bytes {
     let source = shelf.array();
-    let ranges = places.map(|place| shelf.range_at(place));
-    let length = 2 + ranges.clone().map(|range| range.len() + 1).sum::<usize>();
+    let ranges = places.iter().map(|&place| shelf.range_at(place));
     let mut array = BytesMut::new();
     let mut run = 0..0;
     for range in ranges {
@@ -30,7 +45,7 @@ fn copy(shelf: &Shelf, places: impl Iterator<Item = usize> + Clone) -> Bytes {
         } else if range.start == run.end + 1 {
             run.end = range.end;
         } else {
-            begin(&mut array, length);
+            begin(&mut array, shelf, places);
             array.put_slice(&source[run]);
             array.put_u8(b',');
             run = range;
@@ -39,16 +54,16 @@ fn copy(shelf: &Shelf, places: impl Iterator<Item = usize> + Clone) -> Bytes {
     if run.start == 1 && run.end == source.len() - 1 {
         return source.clone();
     }
-    begin(&mut array, length);
+    begin(&mut array, shelf, places);
     array.put_slice(&source[run]);
     array.put_u8(b']');
     array.freeze()
 }
 
 /// Allocates the answer, once it is clear that one has to be made.
-fn begin(array: &mut BytesMut, length: usize) {
+fn begin(array: &mut BytesMut, shelf: &Shelf, places: &[usize]) {
     if array.is_empty() {
-        array.reserve(length);
+        array.reserve(length(shelf, places));
         array.put_u8(b'[');
     }
 }
@@ -96,13 +111,15 @@ mod tests {
 
     fn fill(owned: &BTreeSet<u64>, asked: &BTreeSet<u64>) -> Fill {
         let body = array(asked.intersection(owned).copied());
+        let items = split(body.as_bytes(), "id").unwrap();
         Fill {
             fetched: Clock::manual().0.now(),
             jitter: Jitter::default(),
             by: FetchKind::Whole,
             header: Arc::new(StoredHeader::of(&ResponseHeader::build(200, None).unwrap())),
             header_bytes: 0,
-            items: split(body.as_bytes(), "id").unwrap(),
+            digests: Fill::digests(body.as_bytes(), &items),
+            items,
             body: body.into(),
             absent: asked.difference(owned).copied().collect(),
         }
@@ -132,9 +149,15 @@ mod tests {
 
             let known = |id: &u64| filled.contains(id) && owned.contains(id);
             let ascending = array(ids.ascending().iter().copied().filter(known));
-            prop_assert_eq!(compose(&shelf, &sorted, &ids, Sequence::Ascending), ascending);
+            let composed = |sequence| {
+                let places = places(&shelf, &sorted, &ids, sequence);
+                let array = compose(&shelf, &places);
+                assert_eq!(array.len(), length(&shelf, &places));
+                array
+            };
+            prop_assert_eq!(composed(Sequence::Ascending), ascending);
             let as_asked = array(ids.in_order().iter().copied().filter(known));
-            prop_assert_eq!(compose(&shelf, &sorted, &ids, Sequence::AsAsked), as_asked);
+            prop_assert_eq!(composed(Sequence::AsAsked), as_asked);
 
             let missing: Vec<u64> = ids.in_order().iter().copied().filter(|id| !filled.contains(id)).collect();
             prop_assert_eq!(&sorted.missing, &missing);

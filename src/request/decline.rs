@@ -6,8 +6,9 @@
 use http::{HeaderMap, HeaderName, header};
 
 use super::bearer;
-use super::checks::{X_CLIENT, X_UUID, is_zero_weight};
-use super::fields::{self, has_member, members};
+use super::checks::{X_CLIENT, X_UUID};
+use super::coding::Accepted;
+use super::fields::{self, has_member};
 
 /// Why a request on a batch path passes through uncached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub enum Bypass {
     Connection,
     /// A `Range`.
     Range,
-    /// `If-None-Match` or another precondition.
+    /// A precondition other than an `If-None-Match` with a tag of the edge's, or with `*`.
     Conditional,
     /// `Cache-Control: no-store`, or `only-if-cached`.
     CacheControl,
@@ -101,12 +102,11 @@ pub(super) fn header(headers: &HeaderMap) -> Result<(), Bypass> {
     if bearer(headers).is_none() {
         return Err(Bypass::Authorization);
     }
-    const DECLINED: [(HeaderName, Bypass); 11] = [
+    const DECLINED: [(HeaderName, Bypass); 10] = [
         (header::COOKIE, Bypass::Cookie),
         (header::RANGE, Bypass::Range),
         (header::IF_RANGE, Bypass::Range),
         (header::IF_MATCH, Bypass::Conditional),
-        (header::IF_NONE_MATCH, Bypass::Conditional),
         (header::IF_MODIFIED_SINCE, Bypass::Conditional),
         (header::IF_UNMODIFIED_SINCE, Bypass::Conditional),
         (header::UPGRADE, Bypass::Protocol),
@@ -126,10 +126,17 @@ pub(super) fn header(headers: &HeaderMap) -> Result<(), Bypass> {
     if directive(b"no-store") || directive(b"only-if-cached") {
         return Err(Bypass::CacheControl);
     }
-    if excludes_identity(headers) {
-        return Err(Bypass::Coding);
-    }
     Ok(())
+}
+
+/// Reads the codings in which a GET may be answered, and declines one that refuses an answer without any: there is always
+/// one without, and not always another.
+pub(super) fn coding(headers: &HeaderMap) -> Result<Accepted, Bypass> {
+    let accepted = Accepted::read(headers);
+    match accepted.weight_of_identity() {
+        0 => Err(Bypass::Coding),
+        _ => Ok(accepted),
+    }
 }
 
 /// Whether `Cache-Control: no-cache` is asked for (RFC 9111, 5.2.1.4).
@@ -142,11 +149,12 @@ pub(super) fn asks_no_cache(headers: &HeaderMap) -> bool {
 ///
 /// `covered` are the headers that the key covers.
 pub(super) fn nominated(headers: &HeaderMap, covered: &[&HeaderName]) -> Result<(), Bypass> {
-    const READ: [HeaderName; 6] = [
+    const READ: [HeaderName; 7] = [
         header::AUTHORIZATION,
         header::CONTENT_TYPE,
         header::CONTENT_LENGTH,
         header::ACCEPT,
+        header::IF_NONE_MATCH,
         X_CLIENT,
         X_UUID,
     ];
@@ -155,21 +163,6 @@ pub(super) fn nominated(headers: &HeaderMap, covered: &[&HeaderName]) -> Result<
         return Err(Bypass::Connection);
     }
     Ok(())
-}
-
-/// Whether `Accept-Encoding` refuses an uncoded answer (RFC 9110, 12.5.3).
-fn excludes_identity(headers: &HeaderMap) -> bool {
-    let mut any_refused = false;
-    for member in members(headers, header::ACCEPT_ENCODING) {
-        let mut parts = member.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-        let coding = parts.next().unwrap_or_default();
-        let refused = parts.any(is_zero_weight);
-        if coding.eq_ignore_ascii_case(b"identity") {
-            return refused;
-        }
-        any_refused |= coding == b"*" && refused;
-    }
-    any_refused
 }
 
 #[cfg(test)]
@@ -183,6 +176,7 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         header(&headers)?;
+        coding(&headers)?;
         nominated(&headers, &[&HeaderName::from_static("hl")])
     }
 
@@ -203,7 +197,7 @@ mod tests {
         for (field, reason) in [
             (("cookie", "a=b"), Bypass::Cookie),
             (("range", "bytes=0-1"), Bypass::Range),
-            (("if-none-match", "\"x\""), Bypass::Conditional),
+            (("if-match", "\"x\""), Bypass::Conditional),
             (
                 ("if-modified-since", "Mon, 01 Jan 2024 00:00:00 GMT"),
                 Bypass::Conditional,

@@ -68,6 +68,7 @@ impl Recorded {
 fn end_to_end(headers: &HeaderMap) -> BTreeMap<&str, Vec<&[u8]>> {
     let told = [
         "cache-status",
+        "etag",
         "age",
         "date",
         "connection",
@@ -78,17 +79,14 @@ fn end_to_end(headers: &HeaderMap) -> BTreeMap<&str, Vec<&[u8]>> {
         .keys()
         .map(HeaderName::as_str)
         .filter(|name| !told.contains(name));
+    let lines = |name| {
+        let lines = headers.get_all(name).iter().map(|value| value.as_bytes());
+        // That an answer from memory may come in a coding is told by the edge.
+        lines.filter(move |line| name != "vary" || *line != b"Accept-Encoding")
+    };
     names
-        .map(|name| {
-            (
-                name,
-                headers
-                    .get_all(name)
-                    .iter()
-                    .map(|value| value.as_bytes())
-                    .collect(),
-            )
-        })
+        .map(|name| (name, lines(name).collect::<Vec<_>>()))
+        .filter(|(_, lines)| !lines.is_empty())
         .collect()
 }
 

@@ -24,6 +24,7 @@ use crate::cache::store::Store;
 use crate::ops::metrics::Metrics;
 use crate::ops::spans::Spans;
 use crate::origin::fetch::Origin;
+use crate::reply::answers::Answers;
 use crate::request::correlation::Correlation;
 use crate::request::key::{KeyMaker, UserId};
 use crate::request::peer::Peer;
@@ -88,6 +89,8 @@ impl World {
             clock,
             metrics: Arc::clone(&metrics),
             spans: Arc::new(Spans::new(Arc::clone(&metrics)).0),
+            answers: Arc::new(Answers::new(64 << 20, 1 << 20).0),
+            compression: CONFIG.compression.clone(),
             host: None,
         });
         let keys = Arc::new(KeyMaker::new().expect("the system has randomness"));

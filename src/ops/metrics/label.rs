@@ -3,6 +3,7 @@
 use http::StatusCode;
 
 use crate::cache::marks::Scope;
+use crate::config::Coding;
 use crate::origin::answer::Unfit;
 use crate::origin::fetch::FetchError;
 use crate::origin::server::ServerState;
@@ -212,6 +213,7 @@ label! {
 
 label!(BatchResult as "result");
 label!(Bypass as "reason");
+label!(Coding as "coding");
 label!(ServerState as "state");
 label!(Scope as "scope");
 

@@ -8,9 +8,10 @@ use prometheus::proto::MetricFamily;
 
 use super::reading::gauge;
 use super::runtimes::{self, Runtime};
-use super::{queue, servers};
+use super::{answers, queue, servers};
 use crate::origin::fetch::Queue;
 use crate::origin::servers::Servers;
+use crate::reply::answers::Answers;
 
 /// Where it stands; each part is silent until it is known.
 #[derive(Default)]
@@ -19,6 +20,7 @@ pub(super) struct Watched {
     pub(super) servers: ArcSwapOption<Servers>,
     /// Of the configuration in effect.
     pub(super) queue: ArcSwapOption<Queue>,
+    pub(super) answers: OnceLock<Arc<Answers>>,
     pub(super) runtimes: OnceLock<Vec<Runtime>>,
     pub(super) ready: OnceLock<Arc<AtomicBool>>,
 }
@@ -32,6 +34,8 @@ impl Watched {
         if let Some(queue) = &*self.queue.load() {
             families.extend(queue::families(queue.occupancy()));
         }
+        let answers = self.answers.get().map(|answers| answers.usage());
+        families.extend(answers::families(answers.unwrap_or_default()));
         if let Some(runtimes) = self.runtimes.get() {
             families.extend(runtimes::families(runtimes));
         }

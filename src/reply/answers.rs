@@ -1,0 +1,419 @@
+//! Answers that were made before, found by what tells their bytes ([`Tag`]): as they are, and in content codings.
+//!
+//! Nothing here decides who may see what: whoever comes with a tag has found the very items of the answer usable just
+//! now. Items that were marked, grew too old or changed have another tag, or none.
+//!
+//! Plain answers are few: those that were asked of a shelf twice in a row. Any other is made where it is sent and
+//! forgotten, in memory that the processor still has at hand. Coded ones are made when an answer is asked for a second
+//! time by clients that take them, by a thread of low priority ([`work`]); meanwhile, and if that has more to do than it
+//! can, they are sent as they are. A fill that brings the same bytes again changes nothing.
+//!
+//! A hit takes no lock that it would have to wait for, and what it finds it shares.
+
+use std::cmp::Reverse;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::encode::encode;
+use crate::cache::shelf::{Asked, occupied};
+use crate::config::Coding;
+use crate::request::coding::Accepted;
+use crate::request::tag::Tag;
+
+/// Plain answers may take one part in so many of what the items may.
+pub const PLAIN_SHARE: u64 = 128;
+
+/// Most answers that wait to be coded.
+pub const MAX_WAITING: usize = 256;
+
+/// Memory that an entry takes beside what is in it, in bytes: its places in the table and in the list of the cache, and
+/// the counts of what is shared.
+const ENTRY_BYTES: usize = 128;
+
+/// An answer's length on average, from which the number of entries is guessed.
+const PLAIN_BYTES: u64 = 4 << 10;
+const CODED_BYTES: u64 = 2 << 10;
+
+/// The answers.
+pub struct Answers {
+    plain: Cache<Tag, Bytes, Occupied>,
+    coded: Cache<Tag, Arc<Coded>, Occupied>,
+    work: SyncSender<Work>,
+    made: AtomicU64,
+    useless: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// An answer in codings.
+#[derive(Default)]
+struct Coded {
+    bodies: [Option<Bytes>; Coding::ALL.len()],
+    /// For which codings somebody has been asked; each is a bit.
+    asked_for: AtomicU8,
+}
+
+/// An answer that is to be coded.
+pub struct Work {
+    tag: Tag,
+    coding: Coding,
+    body: Bytes,
+}
+
+/// What there is for a client that takes codings.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// The best that it takes.
+    pub body: Option<(Coding, Bytes)>,
+    /// A better one that is to be made, by who has the plain body.
+    pub wanted: Option<Coding>,
+}
+
+/// What was coded, and what it takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes that coded answers occupy.
+    pub coded_bytes: u64,
+    /// Answers that were coded so far.
+    pub made: u64,
+    /// Of which the coded one was no smaller.
+    pub useless: u64,
+    /// That were not coded, since too many waited.
+    pub dropped: u64,
+}
+
+/// Weighs entries by the memory that they occupy.
+#[derive(Clone)]
+struct Occupied;
+
+impl Weighter<Tag, Bytes> for Occupied {
+    fn weight(&self, _: &Tag, body: &Bytes) -> u64 {
+        (ENTRY_BYTES + occupied(body.len())) as u64
+    }
+}
+
+impl Weighter<Tag, Arc<Coded>> for Occupied {
+    fn weight(&self, _: &Tag, coded: &Arc<Coded>) -> u64 {
+        let bodies = coded.bodies.iter().flatten();
+        let bodies: usize = bodies.map(|body| occupied(body.len())).sum();
+        (ENTRY_BYTES + occupied(size_of::<Coded>()) + bodies) as u64
+    }
+}
+
+impl Answers {
+    /// None yet, beside a memory for items of `cache_bytes`; and what is to be coded, for [`work`].
+    pub fn new(cache_bytes: u64, coded_bytes: u64) -> (Self, Receiver<Work>) {
+        let (work, waiting) = sync_channel(MAX_WAITING);
+        let answers = Self {
+            plain: cache(cache_bytes / PLAIN_SHARE, PLAIN_BYTES),
+            coded: cache(coded_bytes, CODED_BYTES),
+            work,
+            made: AtomicU64::new(0),
+            useless: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        };
+        (answers, waiting)
+    }
+
+    /// Gives them other bounds.
+    pub fn resize(&self, cache_bytes: u64, coded_bytes: u64) {
+        self.plain.set_capacity(cache_bytes / PLAIN_SHARE);
+        self.coded.set_capacity(coded_bytes);
+    }
+
+    /// The answer as it is, made where it was not asked before.
+    pub fn plain(&self, tag: Tag, asked: Asked, make: impl FnOnce() -> Bytes) -> Bytes {
+        if asked == Asked::Anew {
+            return make();
+        }
+        if let Ok(Some(body)) = self.plain.try_get(&tag) {
+            return body;
+        }
+        let body = make();
+        // What somebody else holds is not to be held here beyond that: it is a whole shelf, which costs nothing to make.
+        if body.is_unique() {
+            let _ = self.plain.try_insert(tag, body.clone());
+        }
+        body
+    }
+
+    /// The best answer in a coding that is offered and that the client prefers to none.
+    pub fn coded(&self, tag: Tag, accepted: &Accepted, offered: &[Coding]) -> Ready {
+        let weight = |coding: Coding| match accepted.prefers(coding) {
+            true => accepted.weight(coding),
+            false => 0,
+        };
+        // The first of those with the same weight.
+        let best = offered
+            .iter()
+            .copied()
+            .rev()
+            .max_by_key(|&coding| weight(coding));
+        let Some(best) = best.filter(|&best| weight(best) > 0) else {
+            return Ready::default();
+        };
+        let coded = match self.coded.try_get(&tag) {
+            Ok(Some(coded)) => coded,
+            Ok(None) => {
+                // From now on it is known, and coded if it is asked for again: what is asked once may never be.
+                let _ = self.coded.try_insert(tag, Arc::default());
+                return Ready::default();
+            }
+            Err(_) => return Ready::default(),
+        };
+        let made = offered.iter().filter(|&&coding| weight(coding) > 0);
+        let made =
+            made.filter_map(|&coding| Some((coding, coded.bodies[coding as usize].clone()?)));
+        Ready {
+            wanted: coded.ask_for(best).then_some(best),
+            body: made.max_by_key(|(coding, body)| (weight(*coding), Reverse(body.len()))),
+        }
+    }
+
+    /// Lets an answer be coded, if not too many wait for that.
+    pub fn make(&self, tag: Tag, coding: Coding, body: Bytes) {
+        if self.work.try_send(Work { tag, coding, body }).is_ok() {
+            return;
+        }
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        if let Ok(Some(coded)) = self.coded.try_get(&tag) {
+            coded.asked_for.fetch_and(!bit(coding), Ordering::Relaxed);
+        }
+    }
+
+    fn code(&self, Work { tag, coding, body }: Work) {
+        let coded = encode(coding, &body);
+        let is_smaller = |coded: &Vec<u8>| coded.len() < body.len();
+        let Some(coded) = coded.ok().filter(is_smaller) else {
+            // It stays asked for, and is not made again as long as it is known.
+            self.useless.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let before = self.coded.peek(&tag).unwrap_or_default();
+        let mut bodies = before.bodies.clone();
+        bodies[coding as usize] = Some(coded.into_boxed_slice().into());
+        let asked_for = before.asked_for.load(Ordering::Relaxed) | bit(coding);
+        let coded = Coded {
+            bodies,
+            asked_for: AtomicU8::new(asked_for),
+        };
+        self.coded.insert(tag, Arc::new(coded));
+        self.made.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was coded, and what it takes.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            coded_bytes: self.coded.weight(),
+            made: self.made.load(Ordering::Relaxed),
+            useless: self.useless.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Coded {
+    /// Whether a coding has to be made, and nobody has been asked for it before.
+    fn ask_for(&self, coding: Coding) -> bool {
+        let is_asked_for = |asked_for: u8| asked_for & bit(coding) != 0;
+        !is_asked_for(self.asked_for.load(Ordering::Relaxed))
+            && !is_asked_for(self.asked_for.fetch_or(bit(coding), Ordering::Relaxed))
+    }
+}
+
+/// Codes what waits for it, until the answers are gone.
+pub fn work(answers: &Weak<Answers>, waiting: &Receiver<Work>) {
+    while let Ok(work) = waiting.recv() {
+        let Some(answers) = answers.upgrade() else {
+            return;
+        };
+        answers.code(work);
+    }
+}
+
+fn cache<V: Clone>(max_bytes: u64, average_bytes: u64) -> Cache<Tag, V, Occupied>
+where
+    Occupied: Weighter<Tag, V>,
+{
+    let entries = usize::try_from(max_bytes / average_bytes).unwrap_or(usize::MAX);
+    Cache::with_weighter(entries, max_bytes, Occupied)
+}
+
+fn bit(coding: Coding) -> u8 {
+    1 << coding as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, header};
+
+    use super::super::encode::tests::decoded;
+    use super::*;
+
+    const ONE: [u8; 16] = [1; 16];
+
+    fn accepted(line: &str) -> Accepted {
+        let mut headers = HeaderMap::new();
+        headers.append(header::ACCEPT_ENCODING, line.parse().unwrap());
+        Accepted::read(&headers)
+    }
+
+    fn body() -> Bytes {
+        "intercom ".repeat(500).into()
+    }
+
+    /// Answers, and one who codes what waits when told to.
+    struct Bench {
+        answers: Answers,
+        waiting: Receiver<Work>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (answers, waiting) = Answers::new(256 << 20, 32 << 20);
+            Self { answers, waiting }
+        }
+
+        /// What a client is sent that takes so much, and whether that has more made.
+        fn asks(&self, line: &str) -> (Option<Coding>, bool) {
+            let tag = Tag::of_digest(ONE);
+            let ready = self.answers.coded(tag, &accepted(line), &Coding::ALL);
+            if let Some(wanted) = ready.wanted {
+                self.answers.make(tag, wanted, body());
+            }
+            let sent = ready.body.map(|(coding, coded)| {
+                assert_eq!(decoded(coding, &coded), body());
+                coding
+            });
+            (sent, ready.wanted.is_some())
+        }
+
+        fn works(&self) {
+            while let Ok(work) = self.waiting.try_recv() {
+                self.answers.code(work);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_twice_is_coded_once() {
+        let bench = Bench::new();
+        assert_eq!(bench.asks("gzip"), (None, false));
+        assert_eq!(bench.asks("gzip"), (None, true));
+        assert_eq!(bench.asks("gzip"), (None, false), "it is being made");
+        bench.works();
+        assert_eq!(bench.asks("gzip"), (Some(Coding::Gzip), false));
+        let usage = bench.answers.usage();
+        assert_eq!((usage.made, usage.useless, usage.dropped), (1, 0, 0));
+        assert!(usage.coded_bytes > 0);
+    }
+
+    #[test]
+    fn who_takes_several_is_sent_the_smallest_that_is_there() {
+        let bench = Bench::new();
+        bench.asks("gzip");
+        bench.asks("gzip");
+        bench.works();
+        assert_eq!(bench.asks("gzip, br"), (Some(Coding::Gzip), true));
+        bench.works();
+        assert_eq!(bench.asks("gzip, br"), (Some(Coding::Br), false));
+        assert_eq!(bench.asks("gzip, br;q=0.9").0, Some(Coding::Gzip));
+        assert_eq!(bench.asks("gzip;q=0.5, identity"), (None, false));
+        assert_eq!(bench.asks("identity"), (None, false));
+        assert_eq!(bench.asks("deflate"), (None, false));
+    }
+
+    #[test]
+    fn a_coding_that_is_not_offered_is_not_sent_however_ready() {
+        let bench = Bench::new();
+        bench.asks("gzip");
+        bench.asks("gzip");
+        bench.works();
+        let tag = Tag::of_digest(ONE);
+        let ready = |offered: &[Coding]| bench.answers.coded(tag, &accepted("gzip"), offered);
+        assert_eq!(ready(&[Coding::Br]), Ready::default());
+        assert!(ready(&[Coding::Gzip]).body.is_some());
+    }
+
+    #[test]
+    fn what_grows_by_coding_is_left_as_it_is_for_good() {
+        let bench = Bench::new();
+        let tag = Tag::of_digest(ONE);
+        let random: Vec<u8> = (0..2_000).map(|_| fastrand::u8(..)).collect();
+        bench.asks("gzip");
+        assert_eq!(
+            bench
+                .answers
+                .coded(tag, &accepted("gzip"), &Coding::ALL)
+                .wanted,
+            Some(Coding::Gzip)
+        );
+        bench.answers.make(tag, Coding::Gzip, random.into());
+        bench.works();
+        assert_eq!(bench.asks("gzip"), (None, false));
+        assert_eq!(bench.answers.usage().useless, 1);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_in_the_queue_is_asked_for_again() {
+        let bench = Bench::new();
+        bench.asks("gzip");
+        for _ in 0..MAX_WAITING {
+            bench
+                .answers
+                .make(Tag::of_digest([2; 16]), Coding::Gzip, body());
+        }
+        assert_eq!(bench.asks("gzip"), (None, true));
+        assert_eq!(bench.answers.usage().dropped, 1);
+        bench.works();
+        assert_eq!(bench.asks("gzip"), (None, true));
+        bench.works();
+        assert_eq!(bench.asks("gzip").0, Some(Coding::Gzip));
+    }
+
+    #[test]
+    fn coded_answers_stay_within_their_bound() {
+        let (answers, _waiting) = Answers::new(1 << 20, 1 << 20);
+        for number in 0..20_000_u128 {
+            let tag = Tag::of_digest(number.to_le_bytes());
+            answers.coded(tag, &accepted("gzip"), &Coding::ALL);
+            answers.code(Work {
+                tag,
+                coding: Coding::Gzip,
+                body: body(),
+            });
+        }
+        let bytes = answers.usage().coded_bytes;
+        assert!((900_000..=1 << 20).contains(&bytes), "{bytes}");
+        answers.resize(1 << 20, 1 << 19);
+        assert!(answers.usage().coded_bytes <= 1 << 19);
+    }
+
+    #[test]
+    fn an_answer_that_was_asked_last_is_made_no_more() {
+        let bench = Bench::new();
+        let tag = Tag::of_digest(ONE);
+        let made = |asked| {
+            let mut made = false;
+            bench.answers.plain(tag, asked, || {
+                made = true;
+                Bytes::from(vec![1; 100])
+            });
+            made
+        };
+        assert!(made(Asked::Anew) && made(Asked::Again) && !made(Asked::Again));
+    }
+
+    #[test]
+    fn what_is_a_whole_shelf_is_not_held_beyond_it() {
+        let bench = Bench::new();
+        let shelf = Bytes::from(vec![1; 100]);
+        let tag = Tag::of_digest(ONE);
+        bench.answers.plain(tag, Asked::Again, || shelf.clone());
+        assert!(shelf.is_unique());
+    }
+}
