@@ -140,10 +140,31 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// The edge's own fetches in flight, 1 to 65536; more wait. Default 256.
     pub max_fetches: usize,
+    /// The content coding in which the edge's own fetches ask for their answers. Default identity.
+    pub fetch_coding: FetchCoding,
     /// `[upstream.breaker]`: when a server that fails is left alone.
     pub breaker: Breaker,
     /// `[upstream.health]`: how servers are looked after while nobody asks them.
     pub health: Health,
+}
+
+/// A content coding in which a fetch may ask for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchCoding {
+    /// None.
+    Identity,
+    /// gzip, which is taken off before anything is stored or relayed.
+    Gzip,
+}
+
+impl FetchCoding {
+    /// The name in `Accept-Encoding`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Gzip => "gzip",
+        }
+    }
 }
 
 /// `[upstream.breaker]`: when a server that fails is left alone, and how it is asked again.

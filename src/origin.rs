@@ -4,6 +4,7 @@ pub mod answer;
 pub mod breaker;
 pub mod checker;
 pub mod collapse;
+mod decode;
 pub mod exchange;
 pub mod fetch;
 pub mod forward;

@@ -110,6 +110,7 @@ impl Lasting {
             metrics: Arc::clone(&self.metrics),
             spans: Arc::clone(&self.spans),
             answers: Arc::clone(&self.answers),
+            fetch_coding: config.upstream.fetch_coding,
             compression: config.compression.clone(),
             host: config.upstream.host.clone(),
         });

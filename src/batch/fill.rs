@@ -53,6 +53,8 @@ pub struct Filler {
     pub spans: Arc<Spans>,
     /// Answers that were made before.
     pub answers: Arc<Answers>,
+    /// In which coding the VMS is asked for answers.
+    pub fetch_coding: config::FetchCoding,
     /// In which codings answers may be sent.
     pub compression: config::Compression,
     /// Host to send instead of the client's own.
@@ -145,7 +147,7 @@ impl Question {
         forward::drop_hop_by_hop(request);
         forward::describe_hop(request, self.peer, filler.host.as_ref())?;
         self.correlation.stamp(request)?;
-        request.insert_header("Accept-Encoding", "identity")?;
+        request.insert_header("Accept-Encoding", filler.fetch_coding.name())?;
         // An item that the client holds may be one that the edge does not, and the tag is the edge's own.
         request.remove_header(&header::IF_NONE_MATCH);
         request.remove_header(&header::CONTENT_LENGTH);

@@ -2,7 +2,7 @@
 
 use tracing::Level;
 
-use super::{Check, ClientCertificate, HealthCheck, LogFormat, Order};
+use super::{Check, ClientCertificate, FetchCoding, HealthCheck, LogFormat, Order};
 
 /// `server.tls.client_certificate`.
 pub(super) const CLIENT_CERTIFICATES: &[(&str, ClientCertificate)] = &[
@@ -15,6 +15,12 @@ pub(super) const HEALTH_CHECKS: &[(&str, HealthCheck)] = &[
     ("auto", HealthCheck::Auto),
     ("always", HealthCheck::Always),
     ("never", HealthCheck::Never),
+];
+
+/// `upstream.fetch_coding`.
+pub(super) const FETCH_CODINGS: &[(&str, FetchCoding)] = &[
+    (FetchCoding::Identity.name(), FetchCoding::Identity),
+    (FetchCoding::Gzip.name(), FetchCoding::Gzip),
 ];
 
 /// `batch.order`.

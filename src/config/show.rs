@@ -181,6 +181,7 @@ connect_timeout = "1s"
 fetch_timeout = "5s"
 idle_timeout = "1m"
 max_fetches = 256
+fetch_coding = "identity"
 
 [upstream.breaker]
 failures = 5

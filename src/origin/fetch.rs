@@ -11,20 +11,21 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use pingora_core::Error;
 use pingora_core::connectors::http::Connector;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::timeout;
 
+use super::decode::{self, Undecoded};
 use super::exchange::{self, NoBody, Unquoted};
 pub use super::queue::{Occupancy, Queue};
 use super::server::Turn;
 use super::servers::{Servers, Tried};
 use crate::cache::clock::{Clock, Time};
-use crate::config;
+use crate::config::{self, FetchCoding};
 use crate::waited::waited;
 
 pub use super::exchange::MAX_ANSWER_BYTES;
@@ -36,9 +37,9 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// A complete answer of the VMS.
 #[derive(Debug)]
 pub struct Answer {
-    /// Status and header, as they came.
+    /// Status and header, as they came, but for a coding that was asked for and taken off.
     pub header: Box<ResponseHeader>,
-    /// The body, without its framing.
+    /// The body, without its framing and that coding.
     pub body: Bytes,
     /// When the request was sent.
     pub started: Time,
@@ -59,7 +60,7 @@ pub enum FetchError {
     /// Not complete within `fetch_timeout`.
     #[error("no complete answer within {0:?}")]
     Timeout(Duration),
-    /// The connection broke, or what came is not HTTP.
+    /// The connection broke, or what came is not HTTP, or not in the coding that it is said to be in.
     #[error("the answer broke off: {}", Unquoted(.0))]
     Broken(Box<Error>),
     /// The body is larger than [`MAX_ANSWER_BYTES`].
@@ -108,6 +109,8 @@ pub struct Fetcher {
     servers: Arc<Servers>,
     connections: Connector,
     queue: Arc<Queue>,
+    /// In which coding answers were asked for.
+    coding: FetchCoding,
     deadline: Duration,
     clock: Clock,
 }
@@ -173,6 +176,7 @@ impl Fetcher {
                 2 * upstream.breaker.probes,
                 upstream.connect_timeout,
             )),
+            coding: upstream.fetch_coding,
             deadline: upstream.fetch_timeout,
             clock,
         }
@@ -244,13 +248,23 @@ impl Fetcher {
                 });
             }
         };
-        let read = exchange::read_body(&mut session).await;
+        let is_coded = self.coding == FetchCoding::Gzip
+            && session
+                .response_header()
+                .is_some_and(|header| decode::is_gzip(&header.headers));
+        let mut read = exchange::read_body(&mut session).await;
+        if is_coded {
+            read = read.and_then(|body| decoded(&body));
+        }
         judge(&mut turn, status, &read);
         match read {
             Ok(body) => {
                 turn.took(began.elapsed());
                 peer.group_key = self.servers.pool();
-                let header = self.release(session, &peer).await;
+                let mut header = self.release(session, &peer).await;
+                if is_coded {
+                    decode::describe(&mut header);
+                }
                 Ok(Answer {
                     header,
                     body,
@@ -278,6 +292,18 @@ impl Fetcher {
     }
 }
 
+/// A body without its gzip.
+fn decoded(body: &[u8]) -> Result<Bytes, NoBody> {
+    const INVALID: ErrorType = ErrorType::Custom("InvalidCoding");
+    decode::gunzip(body, MAX_ANSWER_BYTES).map_err(|undecoded| match undecoded {
+        Undecoded::TooLarge => NoBody::TooLarge,
+        Undecoded::Malformed => NoBody::Broken(Error::explain(
+            INVALID,
+            "the body is not the gzip that it is said to be",
+        )),
+    })
+}
+
 /// Tells the breaker what an answer says of the server.
 ///
 /// A 500 does not count, nor does anything below: whoever answers so is alive, and the one user whose data it cannot
@@ -292,8 +318,6 @@ fn judge(turn: &mut Turn, status: StatusCode, body: &Result<Bytes, NoBody>) {
 
 #[cfg(test)]
 mod tests {
-    use pingora_core::ErrorType;
-
     use super::*;
 
     #[test]

@@ -90,6 +90,7 @@ impl World {
             metrics: Arc::clone(&metrics),
             spans: Arc::new(Spans::new(Arc::clone(&metrics)).0),
             answers: Arc::new(Answers::new(64 << 20, 1 << 20).0),
+            fetch_coding: CONFIG.upstream.fetch_coding,
             compression: CONFIG.compression.clone(),
             host: None,
         });

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::super::address::{CERTIFICATE_NAME, HOST, SERVER, reaches};
 use super::super::material::read_authorities;
-use super::super::names::HEALTH_CHECKS;
+use super::super::names::{FETCH_CODINGS, HEALTH_CHECKS};
 use super::super::route::CHECK_PATH;
 use super::super::section::{Kind, Section};
 use super::super::units::duration_text;
-use super::super::{Breaker, Health, HealthCheck, Upstream, UpstreamTls};
+use super::super::{Breaker, FetchCoding, Health, HealthCheck, Upstream, UpstreamTls};
 use super::taken::Taken;
 
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -39,6 +39,7 @@ pub(super) fn upstream(mut section: Section<'_>, own: &[Taken]) -> Option<Upstre
     );
     let idle_timeout = section.duration("idle_timeout", MINUTE, SHORTEST..=DAY);
     let max_fetches = section.whole("max_fetches", 256, 1..=65_536);
+    let fetch_coding = section.choice("fetch_coding", FetchCoding::Identity, FETCH_CODINGS);
     let breaker = section.section("breaker").and_then(breaker);
     let health = section.section("health").and_then(health);
 
@@ -76,6 +77,7 @@ pub(super) fn upstream(mut section: Section<'_>, own: &[Taken]) -> Option<Upstre
         fetch_timeout: fetch_timeout?,
         idle_timeout: idle_timeout?,
         max_fetches: max_fetches?,
+        fetch_coding: fetch_coding?,
         breaker: breaker?,
         health: health?,
     })

@@ -1,7 +1,7 @@
 //! `[upstream]` and the tables below it, as the file spells them.
 
 use super::super::Upstream;
-use super::super::names::{HEALTH_CHECKS, name_of};
+use super::super::names::{FETCH_CODINGS, HEALTH_CHECKS, name_of};
 use super::super::units::duration_text;
 use super::{Page, list, path_or_empty, quote};
 
@@ -32,6 +32,10 @@ pub(super) fn upstream(page: &mut Page, upstream: &Upstream) {
     );
     page.key("idle_timeout", quote(duration_text(upstream.idle_timeout)));
     page.key("max_fetches", upstream.max_fetches);
+    page.key(
+        "fetch_coding",
+        quote(name_of(FETCH_CODINGS, &upstream.fetch_coding)),
+    );
 
     let breaker = &upstream.breaker;
     page.table("[upstream.breaker]");
@@ -55,7 +59,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
     use proptest::sample::select;
 
-    use super::super::super::{Breaker, Health, ServerName, UpstreamTls};
+    use super::super::super::{Breaker, FetchCoding, Health, ServerName, UpstreamTls};
     use super::super::tests::duration;
     use super::*;
 
@@ -117,12 +121,20 @@ pub(super) mod tests {
             proptest::option::of(tls),
             host,
             times,
-            1..65_537_usize,
+            (1..65_537_usize, any::<bool>()),
             any_breaker(),
             any_health(),
         )
             .prop_map(
-                |(servers, tls, host, (connect, more, idle), max_fetches, breaker, health)| {
+                |(
+                    servers,
+                    tls,
+                    host,
+                    (connect, more, idle),
+                    (max_fetches, gzip),
+                    breaker,
+                    health,
+                )| {
                     Upstream {
                         servers: servers
                             .into_iter()
@@ -134,6 +146,10 @@ pub(super) mod tests {
                         fetch_timeout: connect + more,
                         idle_timeout: idle,
                         max_fetches,
+                        fetch_coding: match gzip {
+                            true => FetchCoding::Gzip,
+                            false => FetchCoding::Identity,
+                        },
                         breaker,
                         health,
                     }
