@@ -385,7 +385,11 @@ impl Filler {
         }
         let mut absent = ascending;
         absent.retain(|id| answered().all(|answered| answered != *id));
-        let (header, header_bytes) = self.store.share(StoredHeader::of(&answer.header));
+        let header = match self.compression.codings.is_empty() {
+            true => StoredHeader::of(&answer.header),
+            false => StoredHeader::varying_by_coding(&answer.header),
+        };
+        let (header, header_bytes) = self.store.share(header);
         Ok(Fill {
             fetched: match planted!(DatedByItsEnd) {
                 true => self.clock.now(),

@@ -50,6 +50,7 @@ pub(super) fn composed(
     let held = held.and_then(|held| held.find(tag, coding, &batch.accepted));
 
     let mut header = shelf.header().to_response();
+    // What was stored while no coding was offered does not say so yet.
     if !offered.codings.is_empty() && !shelf.header().varies_by_coding() {
         append(
             &mut header,

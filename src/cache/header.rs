@@ -23,6 +23,8 @@ const PLACE_BYTES: usize = 224;
 /// Memory of a field beside its place and its text, in bytes.
 const FIELD_BYTES: usize = 48;
 
+const ACCEPT_ENCODING: &[u8] = b"Accept-Encoding";
+
 const VALID: &str = "the fields of a valid header make a valid header";
 
 /// The end-to-end fields that every answer made from stored items carries, in the VMS's own order and case.
@@ -46,6 +48,15 @@ impl StoredHeader {
     /// `Set-Cookie` and rate limits are one client's, tracing is one request's, `Date` and `Age` are one moment's,
     /// validators are of the whole body, and framing is one message's (RFC 9111, 3.1 and RFC 9110, 7.6.1).
     pub fn of(response: &ResponseHeader) -> Self {
+        Self::keeping(response, false)
+    }
+
+    /// The same of answers that may be sent in a content coding: `Vary` names `Accept-Encoding`.
+    pub fn varying_by_coding(response: &ResponseHeader) -> Self {
+        Self::keeping(response, true)
+    }
+
+    fn keeping(response: &ResponseHeader, may_be_coded: bool) -> Self {
         let nominated: Vec<HeaderName> = fields::nominated(&response.headers).collect();
         let mut lengths = Vec::with_capacity(response.headers.len());
         let mut text = Vec::new();
@@ -63,6 +74,11 @@ impl StoredHeader {
             Ok(())
         });
         collected.expect("nothing in it fails");
+        if may_be_coded && !fields::has_member(&response.headers, VARY, ACCEPT_ENCODING) {
+            text.extend_from_slice(b"Vary");
+            text.extend_from_slice(ACCEPT_ENCODING);
+            lengths.push((b"Vary".len(), ACCEPT_ENCODING.len()));
+        }
         Self::build(response, &lengths, text)
     }
 
@@ -83,7 +99,7 @@ impl StoredHeader {
             kept.append_header(name, value).expect(VALID);
         }
         Self {
-            varies_by_coding: fields::has_member(&kept.headers, VARY, b"accept-encoding"),
+            varies_by_coding: fields::has_member(&kept.headers, VARY, ACCEPT_ENCODING),
             response: kept,
             size_bytes,
         }
@@ -205,6 +221,26 @@ fn is_kept(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_coded_says_that_it_varies_and_says_it_once() {
+        for (said, kept) in [
+            (&[][..], &["Accept-Encoding"][..]),
+            (&["Origin"], &["Origin", "Accept-Encoding"]),
+            (&["Origin, accept-encoding"], &["Origin, accept-encoding"]),
+        ] {
+            let mut response = ResponseHeader::build(200, None).unwrap();
+            for line in said {
+                response.append_header("Vary", *line).unwrap();
+            }
+            assert_eq!(StoredHeader::of(&response).varies_by_coding(), said == kept);
+            let stored = StoredHeader::varying_by_coding(&response);
+            assert!(stored.varies_by_coding());
+            let response = stored.to_response();
+            let lines: Vec<_> = response.headers.get_all(VARY).iter().collect();
+            assert_eq!(lines, kept);
+        }
+    }
 
     #[test]
     fn only_what_may_be_said_again_is_kept() {

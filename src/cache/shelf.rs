@@ -370,6 +370,45 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_tag_is_known_again_only_for_the_very_same_answer() {
+        let shelf = merged(None, &told(1, &[(1, "a"), (2, "b"), (4, "d")], &[3]));
+        let places = |ids: &[u64]| -> Vec<usize> {
+            let place = |id: &u64| shelf.find(*id).unwrap().0;
+            ids.iter().map(place).collect()
+        };
+        let ask = |ids: &[u64]| shelf.tag(&places(ids));
+        let (tag, first) = ask(&[1, 2]);
+        assert_eq!((first, ask(&[1, 2])), (Asked::Anew, (tag, Asked::Again)));
+        for other in [&[2, 1][..], &[1, 2, 4], &[1, 4], &[1], &[]] {
+            let (told, asked) = ask(other);
+            assert!(told != tag && asked == Asked::Anew, "{other:?}");
+            ask(&[1, 2]);
+        }
+        // In the order asked, nothing is known again, and nothing else is forgotten for it.
+        assert_eq!(ask(&[2, 1]), ask(&[2, 1]));
+        assert_eq!(ask(&[1, 2]), (tag, Asked::Again));
+        assert_eq!([ask(&[]).1, ask(&[]).1], [Asked::Anew, Asked::Again]);
+    }
+
+    #[test]
+    fn the_same_items_on_another_shelf_have_the_same_tag_and_others_in_their_place_do_not() {
+        let before = merged(None, &told(1, &[(1, "a"), (2, "b")], &[]));
+        let same = merged(Some(&before), &told(2, &[(2, "b"), (3, "c")], &[]));
+        let changed = merged(Some(&before), &told(2, &[(2, "B")], &[]));
+        let tag = |shelf: &Shelf| shelf.tag(&[0, 1]).0;
+        assert_eq!(tag(&same), tag(&before));
+        assert_ne!(tag(&changed), tag(&before));
+    }
+
+    #[test]
+    fn of_a_long_shelf_only_its_beginning_is_known_again() {
+        let items: Vec<(u64, &str)> = (1..=70).map(|id| (id, "a")).collect();
+        let shelf = merged(None, &told(1, &items, &[]));
+        let again = |place| (shelf.tag(&[place]), shelf.tag(&[place]).1).1;
+        assert_eq!((again(63), again(64)), (Asked::Again, Asked::Anew));
+    }
+
+    #[test]
     fn items_stand_in_ascending_order_with_commas_between_them() {
         let shelf = merged(None, &told(1, &[(9, "nine"), (2, "two")], &[5, 1]));
         assert_eq!(shelf.array(), &b"[two,nine]"[..]);

@@ -166,7 +166,8 @@ impl Answers {
             Err(_) => return Ready::default(),
         };
         let made = offered.iter().filter(|&&coding| weight(coding) > 0);
-        let made = made.filter_map(|&coding| Some((coding, coded.bodies[coding as usize].as_ref()?)));
+        let made =
+            made.filter_map(|&coding| Some((coding, coded.bodies[coding as usize].as_ref()?)));
         let sent = made.max_by_key(|(coding, body)| (weight(*coding), Reverse(body.len())));
         Ready {
             wanted: coded.ask_for(best).then_some(best),

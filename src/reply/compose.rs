@@ -159,6 +159,14 @@ mod tests {
             let as_asked = array(ids.in_order().iter().copied().filter(known));
             prop_assert_eq!(composed(Sequence::AsAsked), as_asked);
 
+            let asked = places(&shelf, &sorted, &ids, Sequence::AsAsked);
+            let ascending = places(&shelf, &sorted, &ids, Sequence::Ascending);
+            let part = &ascending[..ascending.len() / 2];
+            for (one, other) in [(&*asked, &*ascending), (&ascending, part), (part, part)] {
+                let are_same = compose(&shelf, one) == compose(&shelf, other);
+                prop_assert_eq!(shelf.tag(one).0 == shelf.tag(other).0, are_same);
+            }
+
             let missing: Vec<u64> = ids.in_order().iter().copied().filter(|id| !filled.contains(id)).collect();
             prop_assert_eq!(&sorted.missing, &missing);
             prop_assert_eq!(sorted.known() + missing.len(), ids.len());
