@@ -31,7 +31,7 @@ const VALID: &str = "the fields of a valid header make a valid header";
 #[derive(Debug)]
 pub struct StoredHeader {
     response: ResponseHeader,
-    size_bytes: usize,
+    size_bytes: u32,
     /// Whether its `Vary` says that answers differ by coding.
     varies_by_coding: bool,
 }
@@ -101,7 +101,7 @@ impl StoredHeader {
         Self {
             varies_by_coding: fields::has_member(&kept.headers, VARY, ACCEPT_ENCODING),
             response: kept,
-            size_bytes,
+            size_bytes: u32::try_from(size_bytes).expect("a header is bounded far below 4 GiB"),
         }
     }
 
@@ -137,7 +137,7 @@ impl Headers {
         }
         let header = Arc::new(header);
         self.latest.store(Some(Arc::clone(&header)));
-        let added = header.size_bytes;
+        let added = header.size_bytes as usize;
         (header, added)
     }
 }
