@@ -61,6 +61,9 @@ pub enum Command {
         /// How long each answer takes.
         #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = config::duration)]
         latency: Duration,
+        /// How many requests are attended to at once, as by php-fpm; more wait. Left out: all of them.
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+        workers: Option<u16>,
     },
 }
 

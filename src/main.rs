@@ -44,7 +44,11 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Command::Demo { once } => report(demo(once)),
-        Command::DemoVms { listen, latency } => report(demo_vms(listen, latency)),
+        Command::DemoVms {
+            listen,
+            latency,
+            workers,
+        } => report(demo_vms(listen, latency, workers)),
     }
 }
 
@@ -115,9 +119,12 @@ fn demo(once: bool) -> Outcome {
     Ok(())
 }
 
-fn demo_vms(listen: SocketAddr, latency: Duration) -> Outcome {
+fn demo_vms(listen: SocketAddr, latency: Duration, workers: Option<u16>) -> Outcome {
     let vms = StandIn::without_record();
     vms.set_latency(latency);
+    if let Some(workers) = workers {
+        vms.set_workers(workers.into());
+    }
     Runtime::new()?.block_on(async {
         let listener = TcpListener::bind(listen).await?;
         eprintln!("the stand-in VMS listens on {}", listener.local_addr()?);

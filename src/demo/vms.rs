@@ -68,6 +68,8 @@ struct Inner {
 #[derive(Clone, Debug, Default)]
 struct Settings {
     latency: Duration,
+    /// Who answers; `None`: everyone is attended to at once.
+    workers: Option<Arc<Semaphore>>,
     chunked: bool,
     order: Order,
     extra_headers: Arc<Vec<(HeaderName, HeaderValue)>>,
@@ -148,6 +150,13 @@ impl StandIn {
     /// Every answer takes so much longer from now on.
     pub fn set_latency(&self, latency: Duration) {
         self.change_settings(|settings| settings.latency = latency);
+    }
+
+    /// No more than so many requests are attended to at once from now on, as by php-fpm; the others wait their turn.
+    /// What was asked before, and what is streamed, is not limited.
+    pub fn set_workers(&self, workers: usize) {
+        let workers = Arc::new(Semaphore::new(workers));
+        self.change_settings(|settings| settings.workers = Some(workers));
     }
 
     /// Whether answers are sent chunked instead of with a Content-Length.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use vms_edge::demo::vms::{Fault, Pace, StandIn, Times, UNASKED_ID};
 
 use crate::client::Client;
+use crate::patience::soon;
 use crate::{SHOWS, TOKEN, shows, started};
 
 /// With this fault, once, an answer is whole, with this status and this field, and has this in its body.
@@ -165,6 +166,34 @@ async fn a_held_batch_is_answered_from_the_world_as_it_was() {
     assert!(!client.response().await.text().contains("gate"));
     assert!(second.response().await.text().contains("gate"));
     assert!(shows(&mut client).await.text().contains("gate"));
+    vms.assert_healthy();
+}
+
+#[tokio::test]
+async fn whoever_finds_all_workers_busy_waits_for_one_to_be_free() {
+    let (vms, running, mut client) = started().await;
+    vms.set_workers(1);
+    let hold = vms.hold();
+    let mut first = Client::connect(running.address()).await;
+    first.sends("GET", SHOWS, &[TOKEN], b"").await;
+    hold.arrived(1).await;
+    client.sends("GET", SHOWS, &[TOKEN], b"").await;
+    let came = async {
+        while vms.requests_total() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the second request", came).await;
+    assert_eq!((hold.waiting(), vms.batches_total()), (1, 1));
+    drop(first);
+    let attended = async {
+        while vms.batches_total() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("a worker for the second", attended).await;
+    hold.release();
+    assert_eq!(client.response().await.status, 200);
     vms.assert_healthy();
 }
 

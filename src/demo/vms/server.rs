@@ -20,6 +20,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use sha1::{Digest as _, Sha1};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
 
 use super::answer::Answer;
@@ -140,6 +141,7 @@ async fn handle(
         Err(_) => return Err(Closed),
     };
     see(body.clone());
+    let _worker = settings.worker().await;
     let call = Call {
         method: &parts.method,
         path: parts.uri.path(),
@@ -247,6 +249,13 @@ fn websocket(own: &Connection, headers: &HeaderMap, upgrade: Option<OnUpgrade>) 
 }
 
 impl Settings {
+    /// Waits for someone to attend to a request; where workers are not limited, nobody need be waited for.
+    async fn worker(&self) -> Option<SemaphorePermit<'_>> {
+        let workers = self.workers.as_ref()?;
+        // It is never closed.
+        workers.acquire().await.ok()
+    }
+
     /// An answer with the framing and the headers that were asked for.
     fn send(&self, answer: Answer) -> Response<Body> {
         let has_body = !matches!(

@@ -1,0 +1,164 @@
+//! The bench: what all measurements share, and the order in which they are made.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tokio::runtime::Runtime;
+use vms_edge::demo::vms::{Running, StandIn};
+
+use crate::authority::Authority;
+use crate::machine::{Cores, Machine};
+use crate::report::{Report, Result as RowResult};
+use crate::rows::{self, Measurement, Row};
+
+/// How much is measured.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Effort {
+    /// Whether figures are only to be seen to come, not to be relied on.
+    pub(crate) quick: bool,
+    /// How often each server is measured, in turn with the others.
+    pub(crate) rounds: usize,
+    /// How long a round lasts, without its beginning, which does not count.
+    pub(crate) round_seconds: f64,
+}
+
+/// What all measurements share.
+pub(crate) struct Bench {
+    effort: Effort,
+    machine: Machine,
+    cores: Cores,
+    authority: Authority,
+    edge_program: PathBuf,
+    progress: ProgressBar,
+    /// Runs the stand-ins, so that the generator does not have to.
+    vms_runtime: Runtime,
+}
+
+/// A stand-in VMS of a measurement's own, on the generator's cores.
+pub(crate) struct Vms {
+    pub(crate) stand_in: StandIn,
+    running: Running,
+}
+
+impl Vms {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running.address()
+    }
+}
+
+impl Bench {
+    /// # Errors
+    /// If the system refuses cores or threads.
+    pub(crate) fn new(effort: Effort, edge_program: PathBuf) -> io::Result<Self> {
+        let machine = Machine::describe();
+        let cores = Cores::split()?;
+        cores.keep_to_generator()?;
+        let vms_runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(cores.generator.len())
+            .enable_all()
+            .build()?;
+        let style = ProgressStyle::with_template("{spinner} {pos}/{len} {elapsed_precise} {msg}");
+        let progress = ProgressBar::no_length();
+        progress.set_style(style.expect("the template is valid"));
+        Ok(Self {
+            effort,
+            machine,
+            cores,
+            authority: Authority::new(),
+            edge_program,
+            progress,
+            vms_runtime,
+        })
+    }
+
+    /// Makes measurements, one after the other; of one that cannot be made, its rows say why.
+    pub(crate) async fn run(&self, measurements: &[&'static Measurement]) -> Report {
+        self.progress.set_length(measurements.len() as u64);
+        self.progress.enable_steady_tick(Duration::from_millis(500));
+        let mut results = Vec::new();
+        for measurement in measurements {
+            self.tells(measurement.rows[0].what);
+            let measured = measurement.measure(self).await;
+            results.extend(rows_of(measurement.rows, measured));
+            self.progress.inc(1);
+        }
+        self.progress.finish_and_clear();
+        Report::new(
+            self.machine.clone(),
+            self.cores.clone(),
+            self.effort.clone(),
+            results,
+        )
+    }
+
+    /// Says what is under way.
+    pub(crate) fn tells(&self, what: &str) {
+        self.progress.set_message(what.to_owned());
+    }
+
+    pub(crate) fn effort(&self) -> &Effort {
+        &self.effort
+    }
+
+    pub(crate) fn round(&self) -> Duration {
+        Duration::from_secs_f64(self.effort.round_seconds)
+    }
+
+    /// One of two figures: for those who only try it, or for those who want to know.
+    pub(crate) fn of<T>(&self, quick: T, whole: T) -> T {
+        if self.effort.quick { quick } else { whole }
+    }
+
+    pub(crate) fn cores(&self) -> &Cores {
+        &self.cores
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    pub(crate) fn edge_program(&self) -> &Path {
+        &self.edge_program
+    }
+
+    /// A stand-in that answers at once.
+    pub(crate) fn vms(&self) -> io::Result<Vms> {
+        let stand_in = StandIn::without_record();
+        // The generator runs in another runtime, from which this one may not be entered; its threads may start what they like.
+        let starting = self.vms_runtime.spawn({
+            let stand_in = stand_in.clone();
+            async move { stand_in.start().await }
+        });
+        let (told, tells) = std::sync::mpsc::channel();
+        self.vms_runtime.spawn(async move {
+            // Whoever waits for it is there.
+            let _ = told.send(starting.await.expect("starting it does not panic"));
+        });
+        let running = tells.recv().map_err(io::Error::other)??;
+        Ok(Vms { stand_in, running })
+    }
+}
+
+fn rows_of(
+    rows: &'static [Row],
+    measured: Result<Vec<rows::Measured>, rows::Fault>,
+) -> Vec<RowResult> {
+    match measured {
+        Ok(measured) => {
+            assert_eq!(rows.len(), measured.len(), "a measurement fills its rows");
+            let results = rows.iter().zip(measured);
+            results
+                .map(|(row, measured)| RowResult::new(row, measured))
+                .collect()
+        }
+        Err(fault) => {
+            let why = fault.to_string();
+            let fails = |row| RowResult::new(row, rows::Measured::impossible(&why));
+            rows.iter().map(fails).collect()
+        }
+    }
+}

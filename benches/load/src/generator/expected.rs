@@ -1,0 +1,177 @@
+//! What an answer has to be.
+
+use std::cell::Cell;
+use std::io::Read;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
+
+use super::answer::{Answer, Coding, Framing};
+
+/// Answers that are looked through are one in so many; the head and the length of each are looked at.
+const LOOKED_THROUGH: u32 = 64;
+
+/// What an answer has to be, beside complete and a 200.
+#[derive(Clone, Debug)]
+pub(crate) enum Expected {
+    /// Anything that is not empty.
+    Something,
+    /// These bytes, in this coding.
+    Exactly(Bytes, Coding),
+    /// A JSON array of objects with these ids, in any order.
+    Ids(Arc<[u64]>),
+}
+
+/// What is wrong with an answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Wrong {
+    #[error("the status is {0}")]
+    Status(u16),
+    #[error("the body has {is} bytes instead of {expected}")]
+    Length { is: usize, expected: usize },
+    #[error("the body is not what the VMS answers")]
+    Body,
+    #[error("the body is empty")]
+    Empty,
+    #[error("the content coding is {0:?}")]
+    Coding(Coding),
+    #[error("the body is no array of objects with the ids that were asked for")]
+    Ids,
+}
+
+impl Wrong {
+    /// A short word for counts.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Status(_) => "status",
+            Self::Length { .. } | Self::Body | Self::Empty => "body",
+            Self::Coding(_) => "coding",
+            Self::Ids => "ids",
+        }
+    }
+}
+
+impl Expected {
+    pub(crate) fn judge(&self, answer: &Answer<'_>) -> Result<(), Wrong> {
+        let head = answer.head;
+        if head.status != 200 {
+            return Err(Wrong::Status(head.status));
+        }
+        if answer.body.is_empty() {
+            return Err(Wrong::Empty);
+        }
+        let looks_through = looks_through();
+        match self {
+            Self::Something => Ok(()),
+            Self::Exactly(_, coding) if head.coding != *coding => Err(Wrong::Coding(head.coding)),
+            Self::Exactly(bytes, Coding::Identity) => {
+                let (is, expected) = (answer.body.len(), bytes.len());
+                match head.framing {
+                    Framing::Length(_) if is != expected => Err(Wrong::Length { is, expected }),
+                    _ if looks_through && answer.content() != *bytes => Err(Wrong::Body),
+                    _ => Ok(()),
+                }
+            }
+            Self::Exactly(bytes, Coding::Gzip) if looks_through => {
+                match unzipped(&answer.content()) {
+                    Some(content) if content == *bytes => Ok(()),
+                    _ => Err(Wrong::Body),
+                }
+            }
+            Self::Exactly(..) => Ok(()),
+            Self::Ids(ids) if looks_through && !has_ids(answer, ids) => Err(Wrong::Ids),
+            Self::Ids(_) => Ok(()),
+        }
+    }
+}
+
+/// Whether it is the turn of an answer to be looked through; the first one of each thread is.
+fn looks_through() -> bool {
+    thread_local!(static SEEN: Cell<u32> = const { Cell::new(0) });
+    let seen = SEEN.get();
+    SEEN.set((seen + 1) % LOOKED_THROUGH);
+    seen == 0
+}
+
+fn unzipped(content: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    MultiGzDecoder::new(content).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn has_ids(answer: &Answer<'_>, expected: &[u64]) -> bool {
+    #[derive(Deserialize)]
+    struct Item {
+        id: u64,
+    }
+    let content = match answer.head.coding {
+        Coding::Identity => Some(answer.content()),
+        Coding::Gzip => unzipped(&answer.content()),
+        Coding::Brotli | Coding::Other => None,
+    };
+    let items = content.and_then(|content| serde_json::from_slice::<Vec<Item>>(&content).ok());
+    let Some(items) = items else { return false };
+    let mut ids: Vec<u64> = items.iter().map(|item| item.id).collect();
+    ids.sort_unstable();
+    let mut expected = expected.to_vec();
+    expected.sort_unstable();
+    ids == expected
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::answer::Head;
+    use super::super::tally::Said;
+    use super::*;
+
+    fn answer(body: &[u8]) -> Answer<'_> {
+        let head = Head {
+            status: 200,
+            framing: Framing::Length(body.len()),
+            coding: Coding::Identity,
+            said: Said::Nothing,
+            closes: false,
+        };
+        Answer { head, body }
+    }
+
+    /// What is wrong, of whichever answer is looked through.
+    fn wrong(expected: &Expected, answer: Answer<'_>) -> Option<&'static str> {
+        let mut judged = (0..LOOKED_THROUGH).map(|_| expected.judge(&answer));
+        judged.find_map(|judged| judged.err().map(|wrong| wrong.kind()))
+    }
+
+    #[test]
+    fn an_answer_with_other_ids_is_wrong() {
+        let expected = Expected::Ids(Arc::new([1, 2]));
+        for (body, is_wrong) in [
+            (&br#"[{"id":1},{"id":2}]"#[..], None),
+            (br#"[{"id":2},{"id":1}]"#, None),
+            (br#"[{"id":1}]"#, Some("ids")),
+            (br#"[{"id":1},{"id":2},{"id":2}]"#, Some("ids")),
+            (br#"{"message":"no"}"#, Some("ids")),
+            (b"", Some("body")),
+        ] {
+            assert_eq!(wrong(&expected, answer(body)), is_wrong, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_other_bytes_or_in_another_coding_is_wrong() {
+        let expected = Expected::Exactly(Bytes::from_static(b"[1]"), Coding::Identity);
+        assert_eq!(wrong(&expected, answer(b"[1]")), None);
+        assert_eq!(wrong(&expected, answer(b"[12]")), Some("body"));
+        assert_eq!(wrong(&expected, answer(b"[2]")), Some("body"));
+        let compressed = Expected::Exactly(Bytes::from_static(b"[1]"), Coding::Gzip);
+        assert_eq!(wrong(&compressed, answer(b"[1]")), Some("coding"));
+    }
+
+    #[test]
+    fn anything_but_a_200_is_wrong() {
+        let mut answer = answer(b"{}");
+        answer.head.status = 401;
+        assert_eq!(wrong(&Expected::Something, answer), Some("status"));
+    }
+}

@@ -1,0 +1,116 @@
+//! The machine that a run takes place on: its cores, and what it is called.
+
+use std::fs;
+use std::io;
+use std::process::Command;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde::Serialize;
+
+/// Which cores are whose.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Cores {
+    /// The one core that servers have in turn.
+    pub(crate) server: usize,
+    /// Those of the generator and of the stand-in VMS.
+    pub(crate) generator: Vec<usize>,
+}
+
+/// What a reader of the report must know to judge its figures.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Machine {
+    pub(crate) processor: String,
+    pub(crate) cores: usize,
+    pub(crate) memory_gib: u64,
+    pub(crate) kernel: String,
+    pub(crate) nginx: String,
+    pub(crate) varnish: String,
+}
+
+impl Cores {
+    /// The first core for servers, all others for the generator. On a machine with one core they share it.
+    pub(crate) fn split() -> io::Result<Self> {
+        let allowed = sched_getaffinity(None)?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+        let server = cores.next().ok_or(io::ErrorKind::NotFound)?;
+        let mut generator: Vec<usize> = cores.collect();
+        if generator.is_empty() {
+            generator.push(server);
+        }
+        Ok(Self { server, generator })
+    }
+
+    /// Keeps this thread, and those that it starts from now on, to the generator's cores.
+    pub(crate) fn keep_to_generator(&self) -> io::Result<()> {
+        keep_to(&self.generator)
+    }
+
+    /// Starts a process that is kept to `cores`: it inherits them from the thread that starts it.
+    pub(crate) fn start_on<T>(
+        &self,
+        cores: &[usize],
+        start: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        keep_to(cores)?;
+        let started = start();
+        self.keep_to_generator()?;
+        started
+    }
+}
+
+impl Machine {
+    pub(crate) fn describe() -> Self {
+        let processor = field("/proc/cpuinfo", "model name");
+        let memory = field("/proc/meminfo", "MemTotal");
+        let memory_kib: u64 = memory.trim_end_matches(" kB").parse().unwrap_or_default();
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self {
+            processor,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_gib: memory_kib >> 20,
+            kernel: kernel.trim().to_owned(),
+            nginx: version("nginx", "-v"),
+            varnish: version("varnishd", "-V"),
+        }
+    }
+}
+
+/// Lets this process, and those that it starts, have as many descriptors as the system allows.
+pub(crate) fn raise_descriptors() -> io::Result<()> {
+    let allowed = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: allowed,
+        maximum: allowed,
+    };
+    Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
+fn keep_to(cores: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    for &core in cores {
+        set.set(core);
+    }
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+/// The first value of a name in a file of the form `name : value`.
+fn field(path: &str, name: &str) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let value = text.lines().find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        (found.trim() == name).then(|| value.trim().to_owned())
+    });
+    value.unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// What a program says of its version, such as `1.22.1`.
+fn version(program: &str, argument: &str) -> String {
+    let said = Command::new(program).arg(argument).output();
+    let said = said.map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
+    let said = said.unwrap_or_default();
+    let is_version = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+    let mut words = said.split(['/', '-', ' ', ')', '\n']);
+    let found = words.find(is_version);
+    found.map_or_else(|| "not installed".to_owned(), str::to_owned)
+}

@@ -1,0 +1,231 @@
+//! The rows of the table: what is measured, what the goal is, and what came out.
+//!
+//! A measurement fills one row or several. What a row is called, what its goal is and how it is judged stand in one place,
+//! its module; all that is printed and written follows from there.
+
+mod hit;
+mod questions;
+mod rounds;
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+
+use serde::Serialize;
+
+use crate::bench::Bench;
+use crate::report::plot::Plot;
+use crate::servers::NotStarted;
+
+/// All measurements, in the order in which they are made.
+pub(crate) static MEASUREMENTS: [Measurement; 3] = [hit::OF_10, hit::OF_25, hit::OF_1];
+
+/// A row of the table.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    /// What it is called on the command line.
+    pub(crate) name: &'static str,
+    /// What it is called in the table.
+    pub(crate) what: &'static str,
+    pub(crate) goal: Goal,
+    /// How it is measured, in a sentence.
+    pub(crate) says: &'static str,
+}
+
+/// What is to be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Goal {
+    /// A ratio.
+    AtMost(f64),
+    /// A ratio.
+    AtLeast(f64),
+    AtMostKib(f64),
+}
+
+/// Fills rows.
+pub(crate) struct Measurement {
+    pub(crate) rows: &'static [Row],
+    how: for<'a> fn(&'a Bench) -> Measuring<'a>,
+}
+
+type Measuring<'a> = Pin<Box<dyn Future<Output = Result<Vec<Measured>, Fault>> + 'a>>;
+
+/// Why a measurement cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error(transparent)]
+    Server(#[from] NotStarted),
+    #[error("the stand-in VMS cannot be started: {0}")]
+    Vms(#[from] io::Error),
+    #[error("{0}")]
+    Other(String),
+}
+
+/// What came out of a row.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    /// What is held against the goal.
+    pub(crate) value: f64,
+    /// What it was made of, and what stands beside it.
+    pub(crate) figures: Vec<Figure>,
+    /// What makes the value worthless, such as requests that failed.
+    pub(crate) failures: Vec<String>,
+    pub(crate) plots: Vec<Plot>,
+}
+
+/// A figure of one server, or of one way to ask it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Figure {
+    pub(crate) of: String,
+    /// The median, if there were rounds.
+    pub(crate) value: f64,
+    pub(crate) unit: Unit,
+    pub(crate) rounds: Vec<f64>,
+}
+
+/// What a figure counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Unit {
+    Microseconds,
+    PerSecond,
+    Bytes,
+    MegaBytes,
+    Kib,
+    Count,
+    Percent,
+}
+
+impl Measurement {
+    pub(crate) fn measure<'a>(&self, bench: &'a Bench) -> Measuring<'a> {
+        (self.how)(bench)
+    }
+}
+
+impl Goal {
+    pub(crate) fn is_reached(self, value: f64) -> bool {
+        match self {
+            // What is no number reaches nothing.
+            Self::AtMost(most) | Self::AtMostKib(most) => value <= most,
+            Self::AtLeast(least) => value >= least,
+        }
+    }
+
+    /// A value in the unit of the goal.
+    pub(crate) fn spells(self, value: f64) -> String {
+        match self {
+            _ if !value.is_finite() => "–".to_owned(),
+            Self::AtMostKib(_) => format!("{value:.1} KiB"),
+            Self::AtMost(_) | Self::AtLeast(_) => format!("{value:.3}"),
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(most) => write!(f, "≤ {most:.2}"),
+            Self::AtLeast(least) => write!(f, "≥ {least:.1}"),
+            Self::AtMostKib(most) => write!(f, "≤ {most:.0} KiB"),
+        }
+    }
+}
+
+impl Measured {
+    /// One that could not be made.
+    pub(crate) fn impossible(why: &str) -> Self {
+        Self {
+            value: f64::NAN,
+            failures: vec![why.to_owned()],
+            ..Self::default()
+        }
+    }
+}
+
+impl Figure {
+    /// The median of rounds.
+    pub(crate) fn median_of(of: impl Into<String>, rounds: Vec<f64>, unit: Unit) -> Self {
+        Self {
+            of: of.into(),
+            value: median(&rounds),
+            unit,
+            rounds,
+        }
+    }
+
+    /// What was measured once.
+    pub(crate) fn once(of: impl Into<String>, value: f64, unit: Unit) -> Self {
+        Self {
+            of: of.into(),
+            value,
+            unit,
+            rounds: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            of, value, unit, ..
+        } = self;
+        write!(f, "{of} ")?;
+        match unit {
+            Unit::Microseconds => write!(f, "{value:.1} µs"),
+            Unit::PerSecond => write!(f, "{value:.0}/s"),
+            Unit::Bytes => write!(f, "{value:.0} B"),
+            Unit::MegaBytes => write!(f, "{value:.1} MB"),
+            Unit::Kib => write!(f, "{value:.1} KiB"),
+            Unit::Count => write!(f, "{value:.0}"),
+            Unit::Percent => write!(f, "{value:.0} %"),
+        }
+    }
+}
+
+/// The middle one; of an even number the lower of two. No number of none.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len().saturating_sub(1) / 2;
+    values.get(middle).copied().unwrap_or(f64::NAN)
+}
+
+/// A count as a number with a fraction; none here is large enough to lose any of its digits.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts here are far below what a double counts exactly"
+)]
+pub(crate) fn float(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_goal_is_reached_at_its_bound_and_by_no_lack_of_a_number() {
+        assert!(Goal::AtMost(0.7).is_reached(0.7));
+        assert!(!Goal::AtMost(0.7).is_reached(0.71));
+        assert!(Goal::AtLeast(1.8).is_reached(1.8));
+        assert!(!Goal::AtLeast(1.8).is_reached(1.79));
+        assert!(!Goal::AtMostKib(32.0).is_reached(f64::NAN));
+        assert!(!Goal::AtLeast(1.8).is_reached(f64::NAN));
+    }
+
+    #[test]
+    fn rows_can_be_told_apart() {
+        let rows = MEASUREMENTS.iter().flat_map(|measurement| measurement.rows);
+        let names: HashSet<&str> = rows.clone().map(|row| row.name).collect();
+        assert_eq!(names.len(), rows.count());
+    }
+
+    #[test]
+    fn the_median_of_a_noisy_round_is_that_of_the_others() {
+        assert!((median(&[3.0, 900.0, 2.0]) - 3.0).abs() < 1e-9);
+        assert!(median(&[]).is_nan());
+    }
+}

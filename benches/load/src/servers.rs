@@ -1,0 +1,219 @@
+//! The servers that are measured: started on a core of their own, stopped when they are dropped, and what they cost.
+//!
+//! Only what was started here is ever stopped. Their configurations are those in benches/peers, with free ports for the
+//! addresses that stand there.
+
+pub(crate) mod edge;
+pub(crate) mod nginx;
+mod process;
+pub(crate) mod varnish;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::generator::connection::Destination;
+use crate::machine::Cores;
+
+/// How long a server may take to accept connections, and to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long what is asked for again and again is fresh: longer than any run.
+pub(crate) const HIT_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// Between looks at whether it does.
+const STEP: Duration = Duration::from_millis(20);
+
+/// Why a server cannot be measured.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotStarted {
+    #[error("{name} cannot be started ({program:?}): {source}")]
+    Program {
+        name: &'static str,
+        program: PathBuf,
+        source: io::Error,
+    },
+    #[error("{name} does not accept connections: {said}")]
+    Silent { name: &'static str, said: String },
+    #[error("the working folder of {name}: {source}")]
+    Folder {
+        name: &'static str,
+        source: io::Error,
+    },
+}
+
+/// What a server is asked for at one of its addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// Batches, from memory.
+    Cache,
+    /// The same, compressed for those who accept it.
+    Gzip,
+    /// What passes through.
+    Proxy,
+    /// Batches, with TLS.
+    Tls,
+}
+
+/// A server that runs until it is dropped.
+pub(crate) struct Server {
+    name: &'static str,
+    process: Child,
+    /// The processes that do the work.
+    workers: Vec<u32>,
+    doors: Vec<(Door, SocketAddr)>,
+    folder: TempDir,
+}
+
+/// How a server is started.
+struct Start<'a> {
+    name: &'static str,
+    command: Command,
+    cores: &'a [usize],
+    doors: Vec<(Door, SocketAddr)>,
+    folder: TempDir,
+    /// What a process that does the work has in its command line; `None`: it is the one that is started.
+    worker: Option<&'static str>,
+}
+
+impl Server {
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Where it is asked.
+    pub(crate) fn door(&self, door: Door) -> Destination {
+        let address = self.doors.iter().find(|(is, _)| *is == door);
+        let (_, address) = address.expect("whoever is asked there has such a door");
+        Destination::plain(*address)
+    }
+
+    /// CPU time that it has used so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        self.workers.iter().map(|&pid| process::cpu(pid)).sum()
+    }
+
+    /// The same of each of its threads.
+    pub(crate) fn cpu_of_threads(&self) -> Vec<Duration> {
+        let threads = self.workers.iter().flat_map(|&pid| process::threads(pid));
+        threads.map(|(_, cpu)| cpu).collect()
+    }
+
+    /// Memory that it has in use, and the disk that stands in for it.
+    pub(crate) fn occupied_bytes(&self) -> u64 {
+        let resident: u64 = self.workers.iter().map(|&pid| process::resident(pid)).sum();
+        resident + process::size_of(&self.folder.path().join("cache"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        stop(&mut self.process);
+    }
+}
+
+impl Start<'_> {
+    fn start(mut self, cores: &Cores) -> Result<Server, NotStarted> {
+        let name = self.name;
+        let log = self.folder.path().join("output.log");
+        let folder = |source| NotStarted::Folder { name, source };
+        let output = std::fs::File::create(&log).map_err(folder)?;
+        let command = &mut self.command;
+        command.current_dir(self.folder.path()).stdin(Stdio::null());
+        command.stdout(output.try_clone().map_err(folder)?);
+        command.stderr(output);
+        let started = cores.start_on(self.cores, || command.spawn());
+        let process = started.map_err(|source| NotStarted::Program {
+            name,
+            program: PathBuf::from(self.command.get_program()),
+            source,
+        })?;
+        let mut server = Server {
+            name,
+            workers: vec![process.id()],
+            process,
+            doors: self.doors,
+            folder: self.folder,
+        };
+        if !server.accepts() {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            let said = said.lines().last().unwrap_or("it says nothing").to_owned();
+            return Err(NotStarted::Silent { name, said });
+        }
+        if let Some(worker) = self.worker {
+            server.workers = process::children(server.process.id(), worker);
+        }
+        Ok(server)
+    }
+}
+
+impl Server {
+    /// Waits until every door is open, or the process is gone.
+    fn accepts(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        self.doors.iter().all(|(_, address)| {
+            loop {
+                if TcpStream::connect(address).is_ok() {
+                    return true;
+                }
+                let is_gone = !matches!(self.process.try_wait(), Ok(None));
+                if is_gone || Instant::now() > deadline {
+                    return false;
+                }
+                thread::sleep(STEP);
+            }
+        })
+    }
+}
+
+/// Asks a process to end, as nginx and Varnish must be asked if their own processes are to end too; later it is made to.
+fn stop(process: &mut Child) {
+    let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // It may have ended already.
+        let _ = kill_process(pid, Signal::TERM);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while matches!(process.try_wait(), Ok(None)) && Instant::now() < deadline {
+        thread::sleep(STEP);
+    }
+    // As above.
+    let _ = process.kill();
+    let _ = process.wait();
+}
+
+/// A working folder that a worker with fewer rights can reach.
+fn folder(name: &'static str) -> Result<TempDir, NotStarted> {
+    use std::os::unix::fs::PermissionsExt;
+    let made = tempfile::Builder::new()
+        .prefix("vms-edge-load-")
+        .permissions(std::fs::Permissions::from_mode(0o711))
+        .tempdir();
+    made.map_err(|source| NotStarted::Folder { name, source })
+}
+
+/// Writes a file of a working folder.
+fn write(name: &'static str, path: &Path, contents: impl AsRef<[u8]>) -> Result<(), NotStarted> {
+    std::fs::write(path, contents).map_err(|source| NotStarted::Folder { name, source })
+}
+
+/// An address that nobody listens on.
+fn free_address() -> SocketAddr {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|bound| bound.local_addr());
+    free.expect("the loopback interface has free ports")
+}
+
+/// A configuration with other values in the place of some of its own.
+fn filled(configuration: &str, changes: &[(&str, String)]) -> String {
+    let change = |text: String, (from, to): &(&str, String)| {
+        assert!(text.contains(from), "the configuration has no {from:?}");
+        text.replace(from, to)
+    };
+    changes.iter().fold(configuration.to_owned(), change)
+}

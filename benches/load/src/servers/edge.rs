@@ -1,0 +1,105 @@
+//! vms-edge, as it is released.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::{Door, NotStarted, Server, Start, filled, folder, free_address, write};
+use crate::bench::{Bench, Vms};
+
+const NAME: &str = "vms-edge";
+const CONFIGURATION: &str = include_str!("../../../peers/edge.toml");
+
+/// How an edge differs from the configuration in benches/peers.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Each has a core of its own; the second one is the generator's, too.
+    pub(crate) threads: usize,
+    pub(crate) fresh: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            threads: 1,
+            fresh: super::HIT_LIFETIME,
+        }
+    }
+}
+
+pub(crate) fn start(bench: &Bench, vms: &Vms, settings: &Settings) -> Result<Server, NotStarted> {
+    let folder = folder(NAME)?;
+    let (plain, tls, admin) = (free_address(), free_address(), free_address());
+    let configuration = configuration(
+        &[plain, tls, admin, vms.address()].map(|address| address.to_string()),
+        settings,
+    );
+    let file = folder.path().join("edge.toml");
+    write(NAME, &file, configuration)?;
+    bench.authority().write_to(NAME, folder.path())?;
+    let mut command = Command::new(bench.edge_program());
+    command.arg("run").arg("--config").arg(&file);
+    let own = [bench.cores().server];
+    let mut cores = own.to_vec();
+    if settings.threads > 1 {
+        cores.extend(&bench.cores().generator);
+        cores.truncate(settings.threads);
+    }
+    let doors = [Door::Cache, Door::Gzip, Door::Proxy].map(|door| (door, plain));
+    let start = Start {
+        name: NAME,
+        command,
+        cores: &cores,
+        doors: [&doors[..], &[(Door::Tls, tls)]].concat(),
+        folder,
+        worker: None,
+    };
+    start.start(bench.cores())
+}
+
+fn configuration([plain, tls, admin, vms]: &[String; 4], settings: &Settings) -> String {
+    let changes = [
+        ("127.0.0.1:18080", plain.clone()),
+        ("127.0.0.1:18443", tls.clone()),
+        ("127.0.0.1:18090", admin.clone()),
+        ("127.0.0.1:19000", vms.clone()),
+        ("threads = 1", format!("threads = {}", settings.threads)),
+        ("\"1h\"", format!("\"{}ms\"", settings.fresh.as_millis())),
+    ];
+    filled(CONFIGURATION, &changes)
+}
+
+/// Where the edge is that was built together with this program.
+pub(crate) fn beside_this_program() -> std::io::Result<std::path::PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(own.parent().unwrap_or(Path::new(".")).join(NAME))
+}
+
+#[cfg(test)]
+mod tests {
+    use vms_edge::config::Config;
+
+    use super::*;
+
+    #[test]
+    fn the_edge_understands_what_it_is_given() {
+        let folder = folder(NAME).unwrap();
+        let authority = crate::authority::Authority::new();
+        authority.write_to(NAME, folder.path()).unwrap();
+        let addresses = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"];
+        let settings = Settings {
+            threads: 2,
+            fresh: Duration::from_millis(1500),
+        };
+        let text = configuration(&addresses.map(str::to_owned), &settings);
+        let here = folder.path().join("certificate.pem");
+        let text = text.replace("certificate.pem", here.to_str().unwrap());
+        let here = folder.path().join("key.pem");
+        let text = text.replace("key.pem", here.to_str().unwrap());
+        let config = Config::parse(&text, "edge.toml").unwrap();
+        let effective = config.effective().to_string();
+        for line in ["threads = 2", "fresh = \"1500ms\"", "jitter = 0.0"] {
+            assert!(effective.contains(line), "{line} is not in:\n{effective}");
+        }
+    }
+}
