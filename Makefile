@@ -2,12 +2,13 @@
 # make test   run every test
 # make deb    build the Debian package, in target/debian
 # make hit    measure the hit path beside nginx
+# make load   measure it all beside nginx and Varnish; LOAD="--quick" passes options on
 # make drill  let the VMS die and come back under load; DRILL="--away 5s" passes options on
 # Each installs what it needs and is not there.
 
 CARGO ?= cargo
 
-.PHONY: demo test deb hit drill
+.PHONY: demo test deb hit load drill
 
 demo:
 	@sh .ci/need cmake
@@ -21,7 +22,7 @@ test:
 	@! command -v apt-get >/dev/null || sh .ci/need xz=xz-utils strip=binutils lintian man=man-db ip=iproute2 \
 		nsenter=util-linux systemd-analyze=systemd npm node=nodejs pip3=python3-pip || [ -z "$$CI" ]
 	@sh .ci/tools || [ -z "$$CI" ]
-	$(CARGO) test --locked
+	$(CARGO) test --locked --workspace
 
 # The program is built as for every release; cargo-deb packs it with what conf/debian/build makes.
 deb:
@@ -34,6 +35,13 @@ hit:
 	@sh .ci/need cmake nginx wrk
 	$(CARGO) build --locked --release
 	benches/hit.sh
+
+# Each is built on its own, so that what is measured is what is released.
+load:
+	@sh .ci/need cmake nginx varnishd=varnish
+	$(CARGO) build --locked --release --bin vms-edge
+	$(CARGO) build --locked --release --package vms-edge-load
+	"$${CARGO_TARGET_DIR:-target}/release/vms-edge-load" bench $(LOAD)
 
 drill:
 	@sh .ci/need cmake

@@ -123,8 +123,7 @@ impl Load {
                 _ = ticks.tick() => watch(&lock(&run.tally)),
             }
         }
-        let tally = std::mem::take(&mut *lock(&run.tally));
-        tally
+        std::mem::take(&mut *lock(&run.tally))
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 use self::plot::Plot;
 use crate::bench::Effort;
 use crate::machine::{Cores, Machine};
-use crate::rows::{Figure, Goal, Measured, Row};
+use crate::rows::{Figure, Measured, Row};
 
 /// The page, with marks where its parts go; uPlot is the one of the admin page.
 const PAGE: &str = include_str!("report/page.html");
@@ -192,12 +192,12 @@ pub(crate) fn now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rows::Unit;
+    use crate::rows::{Goal, Unit};
 
     static ROW: Row = Row {
         name: "a-row",
         what: "CPU per hit",
-        goal: Goal::AtMost(0.70),
+        goal: Goal::Most(0.70),
         says: "It is measured.",
     };
 

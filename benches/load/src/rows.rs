@@ -3,9 +3,19 @@
 //! A measurement fills one row or several. What a row is called, what its goal is and how it is judged stand in one place,
 //! its module; all that is printed and written follows from there.
 
+mod coded;
+mod cores;
 mod hit;
+mod idle;
+mod latency;
+mod memory;
+mod miss;
+mod passing;
 mod questions;
 mod rounds;
+mod tls;
+mod trace;
+mod users;
 
 use std::fmt;
 use std::io;
@@ -18,7 +28,21 @@ use crate::report::plot::Plot;
 use crate::servers::NotStarted;
 
 /// All measurements, in the order in which they are made.
-pub(crate) static MEASUREMENTS: [Measurement; 3] = [hit::OF_10, hit::OF_25, hit::OF_1];
+pub(crate) static MEASUREMENTS: [Measurement; 13] = [
+    hit::OF_10,
+    hit::OF_25,
+    hit::OF_1,
+    coded::MEASUREMENT,
+    passing::MEASUREMENT,
+    latency::MEASUREMENT,
+    miss::MEASUREMENT,
+    users::MEASUREMENT,
+    memory::MEASUREMENT,
+    trace::MEASUREMENT,
+    tls::MEASUREMENT,
+    idle::MEASUREMENT,
+    cores::MEASUREMENT,
+];
 
 /// A row of the table.
 #[derive(Debug, Serialize)]
@@ -36,11 +60,12 @@ pub(crate) struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Goal {
-    /// A ratio.
-    AtMost(f64),
-    /// A ratio.
-    AtLeast(f64),
-    AtMostKib(f64),
+    /// A ratio, at the most.
+    Most(f64),
+    /// A ratio, at the least.
+    Least(f64),
+    /// KiB, at the most.
+    MostKib(f64),
 }
 
 /// Fills rows.
@@ -58,8 +83,6 @@ pub(crate) enum Fault {
     Server(#[from] NotStarted),
     #[error("the stand-in VMS cannot be started: {0}")]
     Vms(#[from] io::Error),
-    #[error("{0}")]
-    Other(String),
 }
 
 /// What came out of a row.
@@ -107,8 +130,8 @@ impl Goal {
     pub(crate) fn is_reached(self, value: f64) -> bool {
         match self {
             // What is no number reaches nothing.
-            Self::AtMost(most) | Self::AtMostKib(most) => value <= most,
-            Self::AtLeast(least) => value >= least,
+            Self::Most(most) | Self::MostKib(most) => value <= most,
+            Self::Least(least) => value >= least,
         }
     }
 
@@ -116,8 +139,8 @@ impl Goal {
     pub(crate) fn spells(self, value: f64) -> String {
         match self {
             _ if !value.is_finite() => "–".to_owned(),
-            Self::AtMostKib(_) => format!("{value:.1} KiB"),
-            Self::AtMost(_) | Self::AtLeast(_) => format!("{value:.3}"),
+            Self::MostKib(_) => format!("{value:.1} KiB"),
+            Self::Most(_) | Self::Least(_) => format!("{value:.3}"),
         }
     }
 }
@@ -125,9 +148,9 @@ impl Goal {
 impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AtMost(most) => write!(f, "≤ {most:.2}"),
-            Self::AtLeast(least) => write!(f, "≥ {least:.1}"),
-            Self::AtMostKib(most) => write!(f, "≤ {most:.0} KiB"),
+            Self::Most(most) => write!(f, "≤ {most:.2}"),
+            Self::Least(least) => write!(f, "≥ {least:.1}"),
+            Self::MostKib(most) => write!(f, "≤ {most:.0} KiB"),
         }
     }
 }
@@ -208,12 +231,12 @@ mod tests {
 
     #[test]
     fn a_goal_is_reached_at_its_bound_and_by_no_lack_of_a_number() {
-        assert!(Goal::AtMost(0.7).is_reached(0.7));
-        assert!(!Goal::AtMost(0.7).is_reached(0.71));
-        assert!(Goal::AtLeast(1.8).is_reached(1.8));
-        assert!(!Goal::AtLeast(1.8).is_reached(1.79));
-        assert!(!Goal::AtMostKib(32.0).is_reached(f64::NAN));
-        assert!(!Goal::AtLeast(1.8).is_reached(f64::NAN));
+        assert!(Goal::Most(0.7).is_reached(0.7));
+        assert!(!Goal::Most(0.7).is_reached(0.71));
+        assert!(Goal::Least(1.8).is_reached(1.8));
+        assert!(!Goal::Least(1.8).is_reached(1.79));
+        assert!(!Goal::MostKib(32.0).is_reached(f64::NAN));
+        assert!(!Goal::Least(1.8).is_reached(f64::NAN));
     }
 
     #[test]

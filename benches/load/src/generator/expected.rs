@@ -22,6 +22,8 @@ pub(crate) enum Expected {
     Exactly(Bytes, Coding),
     /// A JSON array of objects with these ids, in any order.
     Ids(Arc<[u64]>),
+    /// A JSON array of objects with some of these ids, or with none: not all need be the user's.
+    Among(Arc<[u64]>),
 }
 
 /// What is wrong with an answer.
@@ -81,8 +83,15 @@ impl Expected {
                 }
             }
             Self::Exactly(..) => Ok(()),
-            Self::Ids(ids) if looks_through && !has_ids(answer, ids) => Err(Wrong::Ids),
-            Self::Ids(_) => Ok(()),
+            Self::Ids(expected) if looks_through => match ids(answer) {
+                Some(ids) if has_all(&ids, expected) => Ok(()),
+                _ => Err(Wrong::Ids),
+            },
+            Self::Among(expected) if looks_through => match ids(answer) {
+                Some(ids) if ids.iter().all(|id| expected.contains(id)) => Ok(()),
+                _ => Err(Wrong::Ids),
+            },
+            Self::Ids(_) | Self::Among(_) => Ok(()),
         }
     }
 }
@@ -101,23 +110,29 @@ fn unzipped(content: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn has_ids(answer: &Answer<'_>, expected: &[u64]) -> bool {
+/// The ids of an answer, if it is an array of objects that have some.
+fn ids(answer: &Answer<'_>) -> Option<Vec<u64>> {
     #[derive(Deserialize)]
     struct Item {
         id: u64,
     }
     let content = match answer.head.coding {
-        Coding::Identity => Some(answer.content()),
-        Coding::Gzip => unzipped(&answer.content()),
-        Coding::Brotli | Coding::Other => None,
+        Coding::Identity => answer.content(),
+        Coding::Gzip => unzipped(&answer.content())?,
+        Coding::Brotli | Coding::Other => return None,
     };
-    let items = content.and_then(|content| serde_json::from_slice::<Vec<Item>>(&content).ok());
-    let Some(items) = items else { return false };
-    let mut ids: Vec<u64> = items.iter().map(|item| item.id).collect();
-    ids.sort_unstable();
-    let mut expected = expected.to_vec();
-    expected.sort_unstable();
-    ids == expected
+    let items: Vec<Item> = serde_json::from_slice(&content).ok()?;
+    Some(items.iter().map(|item| item.id).collect())
+}
+
+/// Whether these are all that were expected, in any order.
+fn has_all(ids: &[u64], expected: &[u64]) -> bool {
+    let sorted = |ids: &[u64]| {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids
+    };
+    sorted(ids) == sorted(expected)
 }
 
 #[cfg(test)]
@@ -153,6 +168,19 @@ mod tests {
             (br#"[{"id":1},{"id":2},{"id":2}]"#, Some("ids")),
             (br#"{"message":"no"}"#, Some("ids")),
             (b"", Some("body")),
+        ] {
+            assert_eq!(wrong(&expected, answer(body)), is_wrong, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn of_what_was_asked_some_may_be_missing_where_not_all_need_be_the_users() {
+        let expected = Expected::Among(Arc::new([1, 2]));
+        for (body, is_wrong) in [
+            (&br#"[{"id":2}]"#[..], None),
+            (b"[]", None),
+            (br#"[{"id":3}]"#, Some("ids")),
+            (b"<html>", Some("ids")),
         ] {
             assert_eq!(wrong(&expected, answer(body)), is_wrong, "{body:?}");
         }

@@ -61,8 +61,7 @@ impl Load {
             joined.expect("a stream does not panic");
         }
         drivers.abort_all();
-        let tally = std::mem::take(&mut *lock(&tally));
-        tally
+        std::mem::take(&mut *lock(&tally))
     }
 }
 

@@ -43,14 +43,11 @@ pub(super) enum Asks {
 pub(super) struct Rounds {
     pub(super) cpu: Figure,
     pub(super) failures: Vec<String>,
-    /// Requests per second of each round.
-    pub(super) rates: Vec<f64>,
 }
 
 /// Measures contenders in turn.
 pub(super) async fn cpu_per_request(bench: &Bench, contenders: &[Contender<'_>]) -> Vec<Rounds> {
     let mut cpu_us: Vec<Vec<f64>> = vec![Vec::new(); contenders.len()];
-    let mut rates = cpu_us.clone();
     let mut tallies = vec![Tally::default(); contenders.len()];
     for round in 0..bench.effort().rounds {
         for (place, contender) in contenders.iter().enumerate() {
@@ -60,15 +57,13 @@ pub(super) async fn cpu_per_request(bench: &Bench, contenders: &[Contender<'_>])
             let tally = contender.asked(bench.round(), round as u64 + 1).await;
             let used = contender.server.cpu() - before;
             cpu_us[place].push(used.as_secs_f64() * 1e6 / float(tally.asked()));
-            rates[place].push(float(tally.asked()) / bench.round().as_secs_f64());
             tallies[place].merge(&tally);
         }
     }
-    let results = contenders.iter().zip(cpu_us).zip(rates).zip(&tallies);
-    let results = results.map(|(((contender, cpu_us), rates), tally)| Rounds {
+    let results = contenders.iter().zip(cpu_us).zip(&tallies);
+    let results = results.map(|((contender, cpu_us), tally)| Rounds {
         cpu: Figure::median_of(contender.name.clone(), cpu_us, Unit::Microseconds),
         failures: failures(&contender.name, tally),
-        rates,
     });
     results.collect()
 }
@@ -114,12 +109,12 @@ impl Script for Box<dyn Script> {
 }
 
 impl<'a> Contender<'a> {
-    /// A server that is asked for what it has in memory, over HTTP/1.1.
-    pub(super) fn caching(server: &'a Server, asks: Asks) -> Self {
+    /// A server that is asked at one of its addresses.
+    pub(super) fn at(server: &'a Server, door: Door, asks: Asks) -> Self {
         Self {
             name: server.name().to_owned(),
             server,
-            to: server.door(Door::Cache),
+            to: server.door(door),
             asks,
         }
     }

@@ -1,0 +1,119 @@
+//! What a compressed hit costs, against one that is not, and how small it is.
+
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::questions::{Question, batches, over_and_over};
+use super::rounds::{Contender, cpu_per_request};
+use super::{Fault, Figure, Goal, Measured, Measurement, Row, Unit, float};
+use crate::bench::Bench;
+use crate::generator::answer::Coding;
+use crate::generator::connection::{Connection, Destination};
+use crate::servers::{Door, HIT_LIFETIME, edge, nginx};
+
+const COST: &str = "CPU time of the server per request for 10 items, as above, by clients that accept this coding; \
+     beside it nginx that compresses each answer anew, at level 1.";
+const SIZE: &str =
+    "Bytes of twenty answers of 10 items, against the same compressed by zlib at level 6.";
+
+pub(super) const MEASUREMENT: Measurement = Measurement {
+    rows: &[
+        Row {
+            name: "gzip",
+            what: "CPU per hit with gzip accepted, against our own plain hit",
+            goal: Goal::Most(1.10),
+            says: COST,
+        },
+        Row {
+            name: "br",
+            what: "CPU per hit with br accepted, against our own plain hit",
+            goal: Goal::Most(1.10),
+            says: COST,
+        },
+        Row {
+            name: "gzip-size",
+            what: "size of a hit with gzip, against gzip -6",
+            goal: Goal::Most(1.0),
+            says: SIZE,
+        },
+        Row {
+            name: "br-size",
+            what: "size of a hit with br, against gzip -6",
+            goal: Goal::Most(1.0),
+            says: SIZE,
+        },
+    ],
+    how: |bench| Box::pin(measure(bench)),
+};
+
+/// Answers whose sizes are compared.
+const COMPARED: usize = 20;
+
+async fn measure(bench: &Bench) -> Result<Vec<Measured>, Fault> {
+    let vms = bench.vms()?;
+    let edge = edge::start(bench, &vms, &edge::Settings::default())?;
+    let nginx = nginx::start(bench, &vms, HIT_LIFETIME)?;
+    let questions = batches(&vms.stand_in, 10);
+    let asked = |server, name: &str, coding| Contender {
+        name: name.to_owned(),
+        ..Contender::at(server, Door::Gzip, over_and_over(&questions, coding))
+    };
+    let contenders = [
+        asked(&edge, "vms-edge plain", Coding::Identity),
+        asked(&edge, "vms-edge gzip", Coding::Gzip),
+        asked(&edge, "vms-edge br", Coding::Brotli),
+        asked(&nginx, "nginx gzip", Coding::Gzip),
+    ];
+    let rounds = cpu_per_request(bench, &contenders).await;
+    let [plain, gzip, br, beside] = rounds
+        .try_into()
+        .unwrap_or_else(|_| unreachable!("four were asked"));
+    let to = edge.door(Door::Gzip);
+    let sizes = [
+        sizes(&to, &questions, Coding::Gzip).await,
+        sizes(&to, &questions, Coding::Brotli).await,
+    ];
+    let cost = |coded: &super::rounds::Rounds| Measured {
+        value: coded.cpu.value / plain.cpu.value,
+        figures: vec![coded.cpu.clone(), plain.cpu.clone(), beside.cpu.clone()],
+        failures: [&plain.failures[..], &coded.failures].concat(),
+        plots: Vec::new(),
+    };
+    let costs = [cost(&gzip), cost(&br)];
+    Ok(costs.into_iter().chain(sizes).collect())
+}
+
+/// How large answers in a coding are, against what gzip makes of them.
+async fn sizes(to: &Destination, questions: &[Question], coding: Coding) -> Measured {
+    let mut connection = Connection::new(to.clone());
+    let (mut coded, mut zipped) = (0, 0);
+    let mut failures = Vec::new();
+    for question in &questions[..COMPARED] {
+        match connection.ask(&question.prepared(coding).request).await {
+            Ok(answer) if answer.head.coding == coding => {
+                coded += answer.body.len();
+                zipped += gzip_6(&question.answer).len();
+            }
+            Ok(answer) => failures.push(format!("the coding is {:?}", answer.head.coding)),
+            Err(broken) => failures.push(broken.to_string()),
+        }
+    }
+    failures.truncate(1);
+    let [coded, zipped] = [coded, zipped].map(|bytes| float(bytes as u64));
+    let per_answer =
+        |of: &str, bytes| Figure::once(of, bytes / float(COMPARED as u64), Unit::Bytes);
+    Measured {
+        value: coded / zipped,
+        figures: vec![per_answer("vms-edge", coded), per_answer("gzip -6", zipped)],
+        failures,
+        plots: Vec::new(),
+    }
+}
+
+fn gzip_6(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(6));
+    let zipped = encoder.write_all(bytes).and_then(|()| encoder.finish());
+    zipped.expect("memory can be written to")
+}

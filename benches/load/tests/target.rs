@@ -1,0 +1,176 @@
+//! The program as operators call it, against a stand-in VMS.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use vms_edge::demo::vms::{Running, StandIn};
+
+/// A stand-in VMS, and a folder for what the program reads and writes.
+struct World {
+    runtime: Runtime,
+    vms: StandIn,
+    running: Option<Running>,
+    folder: TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let runtime = Runtime::new().expect("the system has threads");
+        let vms = StandIn::without_record();
+        let running = runtime.block_on(vms.start()).expect("a free port");
+        Self {
+            runtime,
+            vms,
+            running: Some(running),
+            folder: tempfile::tempdir().expect("a folder for what is temporary"),
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        let path = self.folder.path().join(name);
+        path.to_str().expect("it is ASCII").to_owned()
+    }
+
+    /// Runs the program with these tokens against `url`, and further arguments.
+    fn asked(&self, url: &str, tokens: &str, more: &[&str]) -> Output {
+        let file = self.path("tokens");
+        fs::write(&file, tokens).expect("the folder can be written to");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vms-edge-load"));
+        command.args(["--target", url, "--token-file", &file, "--ids", "1-40"]);
+        command.args(["--out", &self.path("out"), "--rate", "100"]);
+        command.args(more).output().expect("it was built")
+    }
+
+    fn url(&self) -> String {
+        let running = self.running.as_ref().expect("it runs");
+        format!("http://{}", running.address())
+    }
+
+    fn report(&self) -> Value {
+        let text = fs::read(self.path("out/report.json")).expect("it was written");
+        serde_json::from_slice(&text).expect("it is JSON")
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _entered = self.runtime.enter();
+        self.running = None;
+    }
+}
+
+fn error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_target_is_asked_as_often_as_was_said_and_a_report_tells_what_came_of_it() {
+    let world = World::new();
+    let output = world.asked(
+        &world.url(),
+        "tok-3-ios\ntok-4-ios\n",
+        &["--requests", "60", "--devices", "2"],
+    );
+    assert!(output.status.success(), "{}", error(&output));
+    let report = world.report();
+    for (name, value) in [("asked", 60), ("answered", 60), ("failed", 0)] {
+        assert_eq!(report[name], value, "{name}");
+    }
+    assert_eq!(report["statuses"]["200"], 60);
+    assert_eq!(report["cache_status"]["nothing"], 60);
+    let latency = &report["latency_us"];
+    assert!(latency["p50"].as_f64() <= latency["max"].as_f64());
+    assert_eq!(
+        (world.vms.batches_total(), world.vms.ids_total()),
+        (60, 600)
+    );
+    assert_eq!(world.vms.requests_of(3) + world.vms.requests_of(4), 60);
+    assert!(world.vms.requests_of(3) > 0 && world.vms.requests_of(4) > 0);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("| status 200 | 60 |"), "{shown}");
+    let page = fs::read_to_string(world.path("out/report.html")).unwrap();
+    assert!(page.contains("\"asked\": 60"));
+}
+
+#[test]
+fn tokens_that_the_target_does_not_know_are_told_plainly_and_shown_nowhere() {
+    let world = World::new();
+    let output = world.asked(&world.url(), "hush-hush\n", &["--requests", "5"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = error(&output);
+    assert!(told.contains("5 of 5 requests were answered 401"), "{told}");
+    let written = ["report.json", "report.md", "report.html"]
+        .map(|name| fs::read_to_string(world.path(&format!("out/{name}"))).unwrap());
+    let shown = String::from_utf8(output.stdout).unwrap();
+    for text in written.iter().chain([&told, &shown]) {
+        assert!(!text.contains("hush"));
+    }
+}
+
+#[test]
+fn what_cannot_be_asked_is_told_with_a_status_of_its_own() {
+    let world = World::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let tls = world.url().replace("http:", "https:");
+    for (url, tokens, more, status, told) in [
+        (
+            nobody.as_str(),
+            "tok-3-ios",
+            &[][..],
+            69,
+            "cannot connect to 127.0.0.1",
+        ),
+        (&tls, "tok-3-ios", &["--insecure"], 69, "TLS with 127.0.0.1"),
+        (
+            &nobody,
+            "\n",
+            &[],
+            78,
+            "is empty: it should have one token a line",
+        ),
+        (
+            "vms.example",
+            "tok-3-ios",
+            &[],
+            78,
+            "it should begin with http:// or https://",
+        ),
+        (
+            &nobody,
+            "tok-3-ios",
+            &["--rate", "101"],
+            2,
+            "cannot be used multiple times",
+        ),
+        (
+            &nobody,
+            "tok-3-ios",
+            &["--duration", "2h"],
+            2,
+            "say so with --unbounded",
+        ),
+        (
+            &tls,
+            "tok-3-ios",
+            &["--ca", "/nowhere.pem"],
+            78,
+            "\"/nowhere.pem\" cannot be read",
+        ),
+    ] {
+        let output = world.asked(url, tokens, more);
+        let error = error(&output);
+        assert_eq!(
+            output.status.code(),
+            Some(status),
+            "{url} {more:?}: {error}"
+        );
+        assert!(error.contains(told), "{url} {more:?}: {error}");
+    }
+    assert_eq!(world.vms.requests_total(), 0);
+}
