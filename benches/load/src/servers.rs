@@ -217,3 +217,60 @@ fn filled(configuration: &str, changes: &[(&str, String)]) -> String {
     };
     changes.iter().fold(configuration.to_owned(), change)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that is a line of shell.
+    fn start(line: &str, doors: &[(Door, SocketAddr)]) -> Result<Server, NotStarted> {
+        let cores = Cores::split().unwrap();
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(line);
+        let start = Start {
+            name: "a server",
+            command,
+            cores: &[cores.server],
+            doors: doors.to_vec(),
+            folder: folder("a server").unwrap(),
+            worker: None,
+        };
+        start.start(&cores)
+    }
+
+    #[test]
+    fn a_server_that_is_dropped_is_gone_with_all_that_it_wrote() {
+        let server = start("touch was-here; exec sleep 1000", &[]).unwrap();
+        let (pid, folder) = (server.process.id(), server.folder.path().to_owned());
+        assert!(Path::new(&format!("/proc/{pid}")).exists() && folder.exists());
+        drop(server);
+        assert!(!Path::new(&format!("/proc/{pid}")).exists() && !folder.exists());
+    }
+
+    #[test]
+    fn a_server_that_ends_before_it_accepts_says_why() {
+        let door = (Door::Cache, free_address());
+        let ended = start("echo the port is taken >&2; exit 1", &[door])
+            .err()
+            .unwrap();
+        assert_eq!(
+            ended.to_string(),
+            "a server does not accept connections: the port is taken"
+        );
+    }
+
+    #[test]
+    fn a_server_has_the_core_that_it_is_given() {
+        let cores = Cores::split().unwrap();
+        let server = start("exec sleep 1000", &[]).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.process.id()));
+        let allowed = format!("Cpus_allowed_list:\t{}\n", cores.server);
+        assert!(status.unwrap().contains(&allowed));
+    }
+
+    #[test]
+    #[should_panic(expected = "the configuration has no")]
+    fn a_configuration_without_what_is_to_be_replaced_is_a_mistake() {
+        filled("listen 80;", &[("listen 81;", "listen 82;".to_owned())]);
+    }
+}

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io::Read;
 use std::sync::Arc;
 
+use brotli_decompressor::Decompressor;
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
@@ -76,12 +77,10 @@ impl Expected {
                     _ => Ok(()),
                 }
             }
-            Self::Exactly(bytes, Coding::Gzip) if looks_through => {
-                match unzipped(&answer.content()) {
-                    Some(content) if content == *bytes => Ok(()),
-                    _ => Err(Wrong::Body),
-                }
-            }
+            Self::Exactly(bytes, _) if looks_through => match decoded(answer) {
+                Some(content) if content == *bytes => Ok(()),
+                _ => Err(Wrong::Body),
+            },
             Self::Exactly(..) => Ok(()),
             Self::Ids(expected) if looks_through => match ids(answer) {
                 Some(ids) if has_all(&ids, expected) => Ok(()),
@@ -104,9 +103,17 @@ fn looks_through() -> bool {
     seen == 0
 }
 
-fn unzipped(content: &[u8]) -> Option<Vec<u8>> {
+/// The body as the VMS sent it, if its coding is known.
+fn decoded(answer: &Answer<'_>) -> Option<Vec<u8>> {
+    let content = answer.content();
     let mut bytes = Vec::new();
-    MultiGzDecoder::new(content).read_to_end(&mut bytes).ok()?;
+    match answer.head.coding {
+        Coding::Identity => return Some(content),
+        Coding::Gzip => MultiGzDecoder::new(&content[..]).read_to_end(&mut bytes),
+        Coding::Brotli => Decompressor::new(&content[..], 4096).read_to_end(&mut bytes),
+        Coding::Other => return None,
+    }
+    .ok()?;
     Some(bytes)
 }
 
@@ -116,12 +123,7 @@ fn ids(answer: &Answer<'_>) -> Option<Vec<u64>> {
     struct Item {
         id: u64,
     }
-    let content = match answer.head.coding {
-        Coding::Identity => answer.content(),
-        Coding::Gzip => unzipped(&answer.content())?,
-        Coding::Brotli | Coding::Other => return None,
-    };
-    let items: Vec<Item> = serde_json::from_slice(&content).ok()?;
+    let items: Vec<Item> = serde_json::from_slice(&decoded(answer)?).ok()?;
     Some(items.iter().map(|item| item.id).collect())
 }
 
@@ -194,6 +196,21 @@ mod tests {
         assert_eq!(wrong(&expected, answer(b"[2]")), Some("body"));
         let compressed = Expected::Exactly(Bytes::from_static(b"[1]"), Coding::Gzip);
         assert_eq!(wrong(&compressed, answer(b"[1]")), Some("coding"));
+    }
+
+    #[test]
+    fn what_is_compressed_is_looked_through_all_the_same() {
+        // `[1]`, by gzip and by brotli.
+        let gzip = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\x8b\x36\x8c\x05\0\xb8\x32\x2f\x4c\x03\0\0\0";
+        let brotli = b"\x0b\x01\x80[1]\x03";
+        for (coding, body) in [(Coding::Gzip, &gzip[..]), (Coding::Brotli, brotli)] {
+            let mut answer = answer(body);
+            answer.head.coding = coding;
+            for (bytes, is_wrong) in [(&b"[1]"[..], None), (b"[2]", Some("body"))] {
+                let expected = Expected::Exactly(Bytes::from_static(bytes), coding);
+                assert_eq!(wrong(&expected, answer), is_wrong, "{coding:?}");
+            }
+        }
     }
 
     #[test]

@@ -53,6 +53,8 @@ async fn measure(bench: &Bench) -> Result<Vec<Measured>, Fault> {
         payload_bytes.push(payload_bytes[payload_bytes.len() - 1] + bytes);
     }
     for server in &servers {
+        // What connections take is not what users take.
+        failed.extend(fill(server, &vms, others(users)).await);
         let mut occupied = vec![server.occupied_bytes()];
         for step in 0..STEPS {
             bench.tells(&format!(
@@ -104,6 +106,12 @@ fn users_of(step: u64, users: u64) -> std::ops::Range<u64> {
     let count = users / STEPS;
     let first = FIRST_USER + step * count;
     first..first + count
+}
+
+/// A few users who are stored before it counts.
+fn others(users: u64) -> std::ops::Range<u64> {
+    let first = FIRST_USER + users;
+    first..first + 2 * CONNECTIONS as u64
 }
 
 /// Bytes of a user's distinct items, as they are served.

@@ -182,12 +182,22 @@ fn intercoms(vms: &Vms, user: usize) -> Arc<[u64]> {
 
 /// Requests per second in each bin, from how many there had been when they were counted.
 fn rates(seen: &[(Duration, u64)], lasting: Duration) -> Vec<f64> {
-    let by_then = |end: Duration| {
-        let counted = seen.iter().take_while(|(at, _)| *at <= end).last();
-        counted.map_or(0, |(_, count)| *count)
-    };
-    let rate = |bin: &Duration| float(by_then(*bin + BIN) - by_then(*bin)) / BIN.as_secs_f64();
+    let rate =
+        |bin: &Duration| (count_at(seen, *bin + BIN) - count_at(seen, *bin)) / BIN.as_secs_f64();
     bins(lasting).iter().map(rate).collect()
+}
+
+/// How many there had been by then, if they came evenly between two counts.
+fn count_at(seen: &[(Duration, u64)], then: Duration) -> f64 {
+    let next = seen.partition_point(|(at, _)| *at <= then);
+    let Some((before, count)) = next.checked_sub(1).map(|last| seen[last]) else {
+        return 0.0;
+    };
+    let Some((after, more)) = seen.get(next) else {
+        return float(count);
+    };
+    let share = (then - before).div_duration_f64(*after - before);
+    float(count) + share * float(more - count)
 }
 
 fn bins(lasting: Duration) -> Vec<Duration> {
@@ -225,9 +235,17 @@ mod tests {
 
     #[test]
     fn rates_are_of_what_came_within_a_bin() {
-        let seen = [(0, 0), (250, 3), (500, 10), (900, 12), (1400, 12)];
+        let seen = [
+            (0, 0),
+            (250, 3),
+            (500, 10),
+            (900, 12),
+            (1300, 20),
+            (1500, 20),
+        ];
         let seen = seen.map(|(ms, count)| (Duration::from_millis(ms), count));
         let rates = rates(&seen, Duration::from_millis(1500));
-        assert_eq!(rates, [20.0, 4.0, 0.0]);
+        // A quarter of what came between 0.9 and 1.3 s came by 1 s.
+        assert_eq!(rates, [20.0, 8.0, 12.0]);
     }
 }
