@@ -141,34 +141,36 @@ impl Start<'_> {
             doors: self.doors,
             folder: self.folder,
         };
-        if !server.accepts() {
+        if !server.is_ready(self.worker) {
             let said = std::fs::read_to_string(&log).unwrap_or_default();
             let said = said.lines().last().unwrap_or("it says nothing").to_owned();
             return Err(NotStarted::Silent { name, said });
-        }
-        if let Some(worker) = self.worker {
-            server.workers = process::children(server.process.id(), worker);
         }
         Ok(server)
     }
 }
 
 impl Server {
-    /// Waits until every door is open, or the process is gone.
-    fn accepts(&mut self) -> bool {
+    /// Waits until it works and every door is open; it may be gone before.
+    fn is_ready(&mut self, worker: Option<&'static str>) -> bool {
         let deadline = Instant::now() + PATIENCE;
-        self.doors.iter().all(|(_, address)| {
-            loop {
-                if TcpStream::connect(address).is_ok() {
-                    return true;
-                }
-                let is_gone = !matches!(self.process.try_wait(), Ok(None));
-                if is_gone || Instant::now() > deadline {
-                    return false;
-                }
-                thread::sleep(STEP);
+        while !self.works(worker) {
+            let is_gone = !matches!(self.process.try_wait(), Ok(None));
+            if is_gone || Instant::now() > deadline {
+                return false;
             }
-        })
+            thread::sleep(STEP);
+        }
+        true
+    }
+
+    /// Whether it does; whoever listens may have nobody to work yet.
+    fn works(&mut self, worker: Option<&'static str>) -> bool {
+        if let Some(worker) = worker {
+            self.workers = process::children(self.process.id(), worker);
+        }
+        let mut doors = self.doors.iter();
+        !self.workers.is_empty() && doors.all(|(_, door)| TcpStream::connect(door).is_ok())
     }
 }
 

@@ -3,10 +3,18 @@
 use std::fs;
 use std::net::TcpListener;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::copy_bidirectional;
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
 use vms_edge::demo::vms::{Running, StandIn};
 
 /// A stand-in VMS, and a folder for what the program reads and writes.
@@ -48,6 +56,37 @@ impl World {
     fn url(&self) -> String {
         let running = self.running.as_ref().expect("it runs");
         format!("http://{}", running.address())
+    }
+
+    /// The VMS behind TLS: its URL, and the certificate that it shows.
+    fn behind_tls(&self) -> (String, String) {
+        let made = generate_simple_self_signed(["127.0.0.1".to_owned()]);
+        let CertifiedKey { cert, signing_key } = made.expect("it is an address");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![cert.der().clone()],
+                PrivatePkcs8KeyDer::from(signing_key.serialize_der()).into(),
+            );
+        let acceptor = TlsAcceptor::from(Arc::new(config.expect("the key is the certificate's")));
+        let vms = self.running.as_ref().expect("it runs").address();
+        let bound = tokio::net::TcpListener::bind("127.0.0.1:0");
+        let listener = self.runtime.block_on(bound).expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        self.runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    // Whoever does not like the certificate leaves.
+                    let mut client = acceptor.accept(stream).await.ok()?;
+                    let mut vms = TcpStream::connect(vms).await.ok()?;
+                    copy_bidirectional(&mut client, &mut vms).await.ok()
+                });
+            }
+        });
+        (format!("https://{address}"), cert.pem())
     }
 
     fn report(&self) -> Value {
@@ -109,6 +148,26 @@ fn tokens_that_the_target_does_not_know_are_told_plainly_and_shown_nowhere() {
     for text in written.iter().chain([&told, &shown]) {
         assert!(!text.contains("hush"));
     }
+}
+
+#[test]
+fn a_certificate_must_be_vouched_for_unless_anybody_is_to_be_believed() {
+    let world = World::new();
+    let (url, certificate) = world.behind_tls();
+    let file = world.path("ca.pem");
+    fs::write(&file, certificate).unwrap();
+    for (more, status) in [
+        (&["--ca", file.as_str()][..], 0),
+        (&["--insecure"], 0),
+        (&[], 69),
+    ] {
+        let more = [more, &["--requests", "3"]].concat();
+        let output = world.asked(&url, "tok-3-ios", &more);
+        let error = error(&output);
+        assert_eq!(output.status.code(), Some(status), "{more:?}: {error}");
+        assert!(status == 0 || error.contains("certificate"), "{error}");
+    }
+    assert_eq!(world.vms.batches_total(), 6);
 }
 
 #[test]

@@ -60,6 +60,7 @@ fn status(pid: u32, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -78,14 +79,19 @@ mod tests {
     #[test]
     fn children_are_found_by_their_command_line() {
         let mut child = Command::new("cat")
-            .arg("-")
             .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        // It has one once it does what it was started for.
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(b"x").unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0]).unwrap();
         let own = std::process::id();
         assert_eq!(children(own, "cat"), [child.id()]);
         assert!(children(own, "dog").is_empty());
-        drop(child.stdin.take());
+        drop(stdin);
         child.wait().unwrap();
     }
 
