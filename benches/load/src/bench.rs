@@ -128,15 +128,14 @@ impl Bench {
     /// A stand-in that answers at once.
     pub(crate) fn vms(&self) -> io::Result<Vms> {
         let stand_in = StandIn::without_record();
-        // The generator runs in another runtime, from which this one may not be entered; its threads may start what they like.
-        let starting = self.vms_runtime.spawn({
-            let stand_in = stand_in.clone();
-            async move { stand_in.start().await }
-        });
         let (told, tells) = std::sync::mpsc::channel();
-        self.vms_runtime.spawn(async move {
-            // Whoever waits for it is there.
-            let _ = told.send(starting.await.expect("starting it does not panic"));
+        // The generator's runtime must not run it, and may not enter another one.
+        self.vms_runtime.spawn({
+            let stand_in = stand_in.clone();
+            async move {
+                // Whoever waits for it is there.
+                let _ = told.send(stand_in.start().await);
+            }
         });
         let running = tells.recv().map_err(io::Error::other)??;
         Ok(Vms { stand_in, running })

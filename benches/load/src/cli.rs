@@ -35,7 +35,7 @@ pub(crate) struct Bench {
     /// Try it in a few minutes; the figures are none to rely on.
     #[arg(long)]
     quick: bool,
-    /// Only these rows; left out: all of them.
+    /// Only these rows, and those that are measured together with them; left out: all.
     #[arg(long, value_name = "ROW", num_args = 1.., value_parser = row_names())]
     only: Vec<String>,
     /// How often each server is measured in turn [default: 5, quick: 3].

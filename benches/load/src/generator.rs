@@ -219,7 +219,7 @@ mod tests {
             request.push(b'x');
             Some(Asked {
                 due: Duration::from_millis(self.0.next()?),
-                expected: Expected::Something,
+                expected: Expected::Ids(Arc::new([])),
             })
         }
     }
