@@ -5,7 +5,6 @@ use std::io;
 use std::process::Command;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
 /// Which cores are whose.
@@ -31,8 +30,7 @@ pub(crate) struct Machine {
 impl Cores {
     /// The first core for servers, all others for the generator. On a machine with one core they share it.
     pub(crate) fn split() -> io::Result<Self> {
-        let allowed = sched_getaffinity(None)?;
-        let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+        let mut cores = affinity::allowed()?.into_iter();
         let server = cores.next().ok_or(io::ErrorKind::NotFound)?;
         let mut generator: Vec<usize> = cores.collect();
         if generator.is_empty() {
@@ -43,7 +41,7 @@ impl Cores {
 
     /// Keeps this thread, and those that it starts from now on, to the generator's cores.
     pub(crate) fn keep_to_generator(&self) -> io::Result<()> {
-        keep_to(&self.generator)
+        affinity::keep_to(&self.generator)
     }
 
     /// Starts a process that is kept to `cores`: it inherits them from the thread that starts it.
@@ -52,7 +50,7 @@ impl Cores {
         cores: &[usize],
         start: impl FnOnce() -> io::Result<T>,
     ) -> io::Result<T> {
-        keep_to(cores)?;
+        affinity::keep_to(cores)?;
         let started = start();
         self.keep_to_generator()?;
         started
@@ -86,14 +84,6 @@ pub(crate) fn raise_descriptors() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
-fn keep_to(cores: &[usize]) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    for &core in cores {
-        set.set(core);
-    }
-    Ok(sched_setaffinity(None, &set)?)
-}
-
 /// The first value of a name in a file of the form `name : value`.
 fn field(path: &str, name: &str) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
@@ -113,4 +103,40 @@ fn version(program: &str, argument: &str) -> String {
     let mut words = said.split(['/', '-', ' ', ')', '\n']);
     let found = words.find(is_version);
     found.map_or_else(|| "not installed".to_owned(), str::to_owned)
+}
+
+/// Which cores a thread may run on.
+#[cfg(target_os = "linux")]
+mod affinity {
+    use std::io;
+
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+    pub(super) fn allowed() -> io::Result<Vec<usize>> {
+        let allowed = sched_getaffinity(None)?;
+        let cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+        Ok(cores.collect())
+    }
+
+    pub(super) fn keep_to(cores: &[usize]) -> io::Result<()> {
+        let mut set = CpuSet::new();
+        for &core in cores {
+            set.set(core);
+        }
+        Ok(sched_setaffinity(None, &set)?)
+    }
+}
+
+/// Elsewhere nothing can be measured, but targets can be asked.
+#[cfg(not(target_os = "linux"))]
+mod affinity {
+    use std::io;
+
+    pub(super) fn allowed() -> io::Result<Vec<usize>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn keep_to(_: &[usize]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }

@@ -1,4 +1,4 @@
-//! What the system tells of processes.
+//! What Linux tells of processes.
 
 use std::fs;
 use std::path::Path;
