@@ -9,6 +9,7 @@ pub mod exchange;
 pub mod fetch;
 pub mod forward;
 pub mod health;
+mod json;
 pub mod latency;
 mod queue;
 pub mod resolve;

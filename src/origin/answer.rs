@@ -7,10 +7,8 @@ use std::ops::Range;
 
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use pingora_http::ResponseHeader;
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
 
+use super::json::Json;
 use crate::request::correlation;
 use crate::request::fields::{essence, has_member, members};
 
@@ -162,66 +160,128 @@ fn is_json(content_type: &[u8]) -> bool {
 }
 
 /// Finds the objects of a JSON array, and the id of each.
+///
+/// # Errors
+///
+/// [`Unfit::Shape`] if it is not JSON or not such an array, [`Unfit::Id`] if an object has not just one positive integer
+/// under `id_member`.
 pub fn split(body: &[u8], id_member: &str) -> Result<Items, Unfit> {
-    let objects: Vec<&RawValue> = serde_json::from_slice(body).map_err(|_| Unfit::Shape)?;
-    let mut items = Vec::with_capacity(objects.len());
-    for object in objects {
-        let text = object.get();
-        if !text.starts_with('{') {
-            return Err(Unfit::Shape);
+    let mut json = Json::new(body).ok_or(Unfit::Shape)?;
+    let mut items = Vec::new();
+    let mut fault = None;
+    let read = json.array(|json| {
+        let start = json.place();
+        if json.peek() != Some(b'{') {
+            fault.get_or_insert(Unfit::Shape);
+            return json.skip();
         }
-        let id = id_of(text, id_member)?;
-        let start = text.as_ptr().addr() - body.as_ptr().addr();
-        items.push((id, start..start + text.len()));
-    }
-    Ok(items)
-}
-
-/// The one positive integer under `id_member`.
-fn id_of(object: &str, id_member: &str) -> Result<u64, Unfit> {
-    let mut deserializer = serde_json::Deserializer::from_str(object);
-    let ids = deserializer
-        .deserialize_map(IdVisitor { id_member })
-        .map_err(|_| Unfit::Id)?;
-    match ids[..] {
-        [id] if id > 0 => Ok(id),
-        _ => Err(Unfit::Id),
-    }
-}
-
-struct IdVisitor<'a> {
-    id_member: &'a str,
-}
-
-impl<'de> Visitor<'de> for IdVisitor<'_> {
-    type Value = Vec<u64>;
-
-    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("an object with an integer id")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut ids = Vec::with_capacity(1);
-        while let Some(Name(name)) = map.next_key()? {
-            if name == self.id_member {
-                ids.push(map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
+        let mut ids = Ids::None;
+        json.object(|json, name| {
+            let start = json.place();
+            json.skip()?;
+            ids = match is_called(name, id_member) {
+                Some(false) => return Some(()),
+                Some(true) if ids == Ids::None => Ids::One(&body[start..json.place()]),
+                // Twice, or a name that might be the same.
+                _ => Ids::Unclear,
+            };
+            Some(())
+        })?;
+        match ids.one() {
+            Some(id) => items.push((id, start..json.place())),
+            None => fault = fault.take().or(Some(Unfit::Id)),
         }
-        Ok(ids)
+        Some(())
+    });
+    if read.is_none() || !json.ends() {
+        return Err(Unfit::Shape);
     }
+    fault.map_or(Ok(items), Err)
 }
 
-/// A member's name, borrowed where it has no escapes.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
+/// Whether a member's name, as it is written, is this one; `None` if nobody can tell.
+fn is_called(written: &[u8], name: &str) -> Option<bool> {
+    if !written.contains(&b'\\') {
+        return Some(written == name.as_bytes());
+    }
+    let quoted = [b"\"", written, b"\""].concat();
+    let read: String = serde_json::from_slice(&quoted).ok()?;
+    Some(read == name)
+}
+
+/// What an object has under the name of the id.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ids<'a> {
+    None,
+    One(&'a [u8]),
+    Unclear,
+}
+
+impl Ids<'_> {
+    /// The one that there is, if it is a number above zero that is written as an integer.
+    fn one(self) -> Option<u64> {
+        let Self::One(text) = self else {
+            return None;
+        };
+        let text = std::str::from_utf8(text).ok()?;
+        text.parse().ok().filter(|number| *number > 0)
+    }
+}
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use proptest::prelude::*;
+    use proptest::sample::Index;
+    use serde::Deserialize;
+    use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+    use serde_json::value::RawValue;
 
     use super::*;
+
+    /// The same as [`split`], read twice and by another parser.
+    fn split_by_serde(body: &[u8]) -> Result<Items, Unfit> {
+        let objects: Vec<&RawValue> = serde_json::from_slice(body).map_err(|_| Unfit::Shape)?;
+        let items = objects.into_iter().map(|object| {
+            let text = object.get();
+            if !text.starts_with('{') {
+                return Err(Unfit::Shape);
+            }
+            let mut object = serde_json::Deserializer::from_str(text);
+            let ids = object.deserialize_map(FindIds).map_err(|_| Unfit::Id)?;
+            let start = text.as_ptr().addr() - body.as_ptr().addr();
+            match ids[..] {
+                [id] if id > 0 => Ok((id, start..start + text.len())),
+                _ => Err(Unfit::Id),
+            }
+        });
+        items.collect()
+    }
+
+    struct FindIds;
+
+    impl<'de> Visitor<'de> for FindIds {
+        type Value = Vec<u64>;
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            #[derive(Deserialize)]
+            struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+            let mut ids = Vec::new();
+            while let Some(Name(name)) = map.next_key()? {
+                match name == "id" {
+                    true => ids.push(map.next_value()?),
+                    false => drop(map.next_value::<IgnoredAny>()?),
+                }
+            }
+            Ok(ids)
+        }
+    }
 
     fn response(status: u16, fields: &[(&'static str, &str)]) -> ResponseHeader {
         let mut response = ResponseHeader::build(status, None).unwrap();
@@ -341,7 +401,37 @@ mod tests {
         }
     }
 
+    fn item() -> impl Strategy<Value = String> {
+        let name = prop_oneof![
+            4 => Just("id"), 1 => Just("i\\u0064"), 1 => Just("i\\ud800"), 4 => Just("x"), 1 => Just("Id"), 1 => Just(""),
+        ];
+        let value = prop_oneof![
+            6 => "[1-9][0-9]{0,3}", 1 => Just("0".to_owned()), 1 => Just("18446744073709551616".to_owned()),
+            1 => "-[0-9]", 1 => "[0-9]\\.[0-9]", 1 => "\"[0-9\\[{]\"", 1 => Just("{\"id\":7}".to_owned()),
+            1 => Just("[{}]".to_owned()), 1 => Just("null".to_owned()),
+        ];
+        let member = (name, value).prop_map(|(name, value)| format!("\"{name}\": {value}"));
+        let members = proptest::collection::vec(member, 0..4);
+        prop_oneof![
+            8 => members.prop_map(|members| format!("{{{}}}", members.join(","))),
+            1 => Just("7".to_owned()), 1 => Just("[]".to_owned()),
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn items_are_found_as_another_parser_finds_them(
+            items in proptest::collection::vec(item(), 0..4),
+            change in prop::option::of((any::<Index>(), 0usize..2, prop::option::of(any::<u8>()))),
+        ) {
+            let mut body = format!("[{}]", items.join(" ,\n")).into_bytes();
+            if let Some((at, taken, put)) = change {
+                let at = at.index(body.len());
+                body.splice(at..at + taken, put);
+            }
+            prop_assert_eq!(split(&body, "id"), split_by_serde(&body), "{}", body.escape_ascii());
+        }
+
         #[test]
         fn no_body_makes_splitting_panic(body in any::<Vec<u8>>(), text in "[\\[\\]{}:,\"id0-9 ]{0,60}") {
             let _ = split(&body, "id");
