@@ -1,15 +1,15 @@
 //! What is kept of a response header: what belongs to the content, not to one connection, one moment or one client.
 //!
 //! Names and values are copied: those of a header that was read from a connection are parts of that connection's
-//! buffer, and would keep all of it in memory. Mostly all answers of the VMS have the same header, which is then kept
-//! once ([`Headers`]).
+//! buffer, and would keep all of it in memory. The answers of the VMS have few different headers: mostly one, or one for
+//! each of its servers and each language. Each is then kept once ([`Headers`]).
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::header::VARY;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use parking_lot::Mutex;
 use pingora_http::{HeaderNameVariant, ResponseHeader};
 
 use crate::request::fields;
@@ -121,22 +121,27 @@ fn places(fields: usize) -> usize {
     HeaderMap::<()>::with_capacity(fields).capacity()
 }
 
-/// Lets answers share a header.
+/// Most headers that are kept in mind to be shared. The one goes that no answer had for longest.
+const MAX_SHARED: usize = 16;
+
+/// Lets answers share a header. Only fills ask, so a lock is good enough.
 #[derive(Debug, Default)]
 pub struct Headers {
-    latest: ArcSwapOption<StoredHeader>,
+    /// The latest first.
+    recent: Mutex<Vec<Arc<StoredHeader>>>,
 }
 
 impl Headers {
     /// The header to keep in place of `header`, and how many bytes of memory that adds to what is in use.
     pub fn share(&self, header: StoredHeader) -> (Arc<StoredHeader>, usize) {
-        if let Some(latest) = &*self.latest.load()
-            && **latest == header
-        {
-            return (Arc::clone(latest), 0);
+        let mut recent = self.recent.lock();
+        if let Some(place) = recent.iter().position(|known| **known == header) {
+            recent[..=place].rotate_right(1);
+            return (Arc::clone(&recent[0]), 0);
         }
         let header = Arc::new(header);
-        self.latest.store(Some(Arc::clone(&header)));
+        recent.truncate(MAX_SHARED - 1);
+        recent.insert(0, Arc::clone(&header));
         let added = header.size_bytes as usize;
         (header, added)
     }
@@ -281,5 +286,41 @@ mod tests {
                 "vary"
             ]
         );
+    }
+
+    /// The header of one of the VMS's servers.
+    fn served_by(server: usize) -> StoredHeader {
+        let mut response = ResponseHeader::build(200, None).unwrap();
+        let server = format!("vms-{server}");
+        response.append_header("X-Served-By", server).unwrap();
+        StoredHeader::of(&response)
+    }
+
+    #[test]
+    fn each_of_several_headers_that_take_turns_is_kept_once() {
+        let headers = Headers::default();
+        let first: Vec<_> = (0..MAX_SHARED)
+            .map(|server| headers.share(served_by(server)))
+            .collect();
+        assert!(first.iter().all(|(_, added)| *added > 0));
+        for server in (0..MAX_SHARED).chain((0..MAX_SHARED).rev()) {
+            let (shared, added) = headers.share(served_by(server));
+            assert!(Arc::ptr_eq(&shared, &first[server].0), "{server}");
+            assert_eq!(added, 0, "{server}");
+        }
+    }
+
+    #[test]
+    fn however_many_headers_come_the_ones_in_use_stay_shared() {
+        let headers = Headers::default();
+        let (in_use, _) = headers.share(served_by(0));
+        for server in 1..10 * MAX_SHARED {
+            assert!(headers.share(served_by(server)).1 > 0, "it is new");
+            if server % (MAX_SHARED - 1) == 0 {
+                assert!(Arc::ptr_eq(&headers.share(served_by(0)).0, &in_use));
+            }
+        }
+        assert_eq!(headers.recent.lock().len(), MAX_SHARED);
+        assert!(headers.share(served_by(1)).1 > 0, "it was forgotten");
     }
 }
