@@ -22,8 +22,8 @@ use crate::request::tag::Tag;
 /// A user who asks for ever new ids neither fills the memory nor makes each merge longer than the last.
 pub const MAX_SLOTS: usize = 1024;
 
-/// Most bytes of items on one shelf: several times the largest answer that is stored. Here too, the longest-fetched go.
-pub const MAX_BYTES: usize = 32 << 20;
+/// Most bytes of items on one shelf: twice the largest answer that is stored. Here too, the longest-fetched go.
+pub const MAX_BYTES: usize = 16 << 20;
 
 /// One requester's items and known absences. Immutable.
 #[derive(Debug)]

@@ -25,14 +25,22 @@ pub use known::Reason;
 /// Memory that a shelf costs beside its own, in bytes: moka's entry, its places in the hash table and in two queues, the
 /// key, its share of the frequency sketch, and the knowledge of its user.
 ///
-/// Measured with an allocator's own counts (`tests/memory.rs`): 393 to 426 from 20,000 shelves on, the most while a hash
+/// Measured with an allocator's own counts (`tests/memory.rs`): 509 to 558 from 20,000 shelves on, the most while a hash
 /// table has just grown; below, the table's 64 segments add 60 KiB in all, and with few shelves the rest of moka 150 KiB.
-const ENTRY_BYTES: usize = 410;
+const ENTRY_BYTES: usize = 530;
 
 /// A shelf is large if it takes more than one part in so many of the bound.
 ///
 /// moka makes room for shelves only when it has been given 64 of them: at the most 3 % of the bound, if none is large.
 const LARGE_SHARE: u64 = 2048;
+
+/// Most bytes that one user may occupy, under all keys together; what was stored first goes.
+///
+/// A token with ever new phones would have everybody else's shelves, otherwise.
+const MAX_USER_BYTES: u64 = 32 << 20;
+
+/// Where the bound is small, it is one part in so many of it.
+const USER_SHARE: u64 = 8;
 
 /// Every requester's shelf.
 pub struct Store {
@@ -50,6 +58,8 @@ struct Shelves {
     longest: Duration,
     /// From this weight on, room is made for a shelf at once.
     large: u64,
+    /// Most bytes of one user.
+    share: u64,
 }
 
 /// A shelf in the store, or on its way out of it. For as long as it lasts, its user is known.
@@ -57,7 +67,7 @@ pub struct Stored {
     shelf: Shelf,
     /// Until when nobody refreshes it, since that failed; in nanoseconds of [`Time`].
     rests_until: AtomicU64,
-    _known: Reason,
+    reason: Reason,
 }
 
 impl Stored {
@@ -96,6 +106,8 @@ pub struct Usage {
     pub evicted_for_room: u64,
     /// Shelves that had to go so far, since nothing was put on them for as long as anything is of use.
     pub evicted_for_age: u64,
+    /// Shelves that had to go so far, since their user had more than one user's share.
+    pub evicted_for_user: u64,
 }
 
 /// How many shelves have had to go, within whatever bounds.
@@ -103,6 +115,7 @@ pub struct Usage {
 struct Evicted {
     for_room: AtomicU64,
     for_age: AtomicU64,
+    for_user: AtomicU64,
 }
 
 impl Evicted {
@@ -110,7 +123,8 @@ impl Evicted {
         let counter = match cause {
             RemovalCause::Size => &self.for_room,
             RemovalCause::Expired => &self.for_age,
-            RemovalCause::Explicit | RemovalCause::Replaced => return,
+            RemovalCause::Explicit => &self.for_user,
+            RemovalCause::Replaced => return,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -164,21 +178,29 @@ impl Store {
     }
 
     /// Puts a fill on the shelf of a key, beside those slots of it that `keep` keeps.
-    pub fn put(&self, key: Key, reason: Reason, fill: &Fill, keep: impl Fn(&Slot) -> bool) {
+    ///
+    /// If that is more than one user's share, the user's other shelves make room for it, and if it is more by itself, it
+    /// goes: nobody else's do.
+    pub fn put(&self, key: Key, mut reason: Reason, fill: &Fill, keep: impl Fn(&Slot) -> bool) {
         let shelves = self.shelves.load();
-        let mut is_large = false;
+        let (mut is_large, mut over) = (false, Vec::new());
         shelves.cache.entry(key).and_compute_with(|before| {
             let before = before.map(|entry| entry.into_value());
             let before = before.as_deref().map(Deref::deref);
             let shelf = Shelf::merged(before, fill, &keep);
+            let bytes = weight(&shelf);
             shelves.count(&shelf);
-            is_large = u64::from(weight(&shelf)) >= shelves.large;
+            is_large = u64::from(bytes) >= shelves.large;
+            over = reason.put_down(key, bytes, shelves.share);
             Op::Put(Arc::new(Stored {
                 shelf,
                 rests_until: AtomicU64::new(0),
-                _known: reason,
+                reason,
             }))
         });
+        for key in over {
+            shelves.cache.invalidate(&key);
+        }
         if is_large {
             shelves.cache.run_pending_tasks();
         }
@@ -195,6 +217,7 @@ impl Store {
             max_bytes: shelves.max_bytes,
             evicted_for_room: self.evicted.for_room.load(Ordering::Relaxed),
             evicted_for_age: self.evicted.for_age.load(Ordering::Relaxed),
+            evicted_for_user: self.evicted.for_user.load(Ordering::Relaxed),
         }
     }
 }
@@ -210,6 +233,7 @@ impl Shelves {
             .time_to_live(longest.max(Duration::from_secs(1)))
             .eviction_listener(move |_, shelf: Arc<Stored>, cause| {
                 evicted.count(cause);
+                shelf.reason.take_off();
                 gone.fetch_sub(shelf.slots().len() as u64, Ordering::Relaxed);
             })
             .build();
@@ -219,6 +243,7 @@ impl Shelves {
             max_bytes,
             longest,
             large: max_bytes / LARGE_SHARE,
+            share: MAX_USER_BYTES.min(max_bytes / USER_SHARE),
         }
     }
 
@@ -250,6 +275,7 @@ mod tests {
     use pingora_http::RequestHeader;
 
     use super::super::shelf::tests::{text_of, told};
+    use super::known::MAX_SHELVES;
     use super::*;
     use crate::config::Config;
     use crate::request::key::KeyMaker;
@@ -288,6 +314,11 @@ mod tests {
 
     fn put(store: &Store, keys: &KeyMaker, key: Key, fill: &Fill, keep: fn(&Slot) -> bool) {
         store.put(key, store.know(keys.holder(b"whoever")), fill, keep);
+    }
+
+    /// Puts a fill on one of Ann's shelves.
+    fn put_anns(store: &Store, keys: &KeyMaker, key: Key, fill: &Fill) {
+        store.put(key, store.know(keys.holder(b"ann")), fill, |_| true);
     }
 
     #[test]
@@ -374,7 +405,8 @@ mod tests {
         let name = |user: u32| format!("user-{user}");
         for user in 0..5_000 {
             let fill = told(1, &[(1, "item")], &[2]);
-            put(&store, &keys, key(&keys, &name(user)), &fill, |_| true);
+            let reason = store.know(keys.holder(name(user).as_bytes()));
+            store.put(key(&keys, &name(user)), reason, &fill, |_| true);
         }
         let before = store.usage();
         let hour = Duration::from_secs(3600);
@@ -439,6 +471,106 @@ mod tests {
             store.put(key(&keys, "bob"), store.know(bob), &absent, |_| true);
         }
         panic!("a user without a shelf is known for ever");
+    }
+
+    #[test]
+    fn a_user_with_ever_new_phones_takes_a_share_and_nothing_from_others() {
+        let store = Store::new(16 << 20, Duration::from_secs(3600));
+        let keys = KeyMaker::new().unwrap();
+        let share = (16 << 20) / USER_SHARE;
+        let item = "x".repeat(8_000);
+        let fill = || told(1, &[(1, &item)], &[]);
+        let put = |user: &str, device: &str| {
+            let reason = store.know(keys.holder(user.as_bytes()));
+            store.put(key_of(&keys, user, device), reason, &fill(), |_| true);
+        };
+        let others: Vec<String> = (0..500).map(|user| format!("user-{user}")).collect();
+        for user in &others {
+            put(user, "device");
+        }
+        let theirs = store.usage();
+        let phone = |number: u32| format!("phone-{number}");
+        for number in 0..10_000 {
+            put("ann", &phone(number));
+            if number % 100 == 0 {
+                let usage = store.usage();
+                assert!(usage.bytes <= theirs.bytes + share, "{usage:?}");
+            }
+        }
+        let kept = |user: &str, device: &str| store.shelf(&key_of(&keys, user, device)).is_some();
+        assert!(others.iter().all(|user| kept(user, "device")));
+        let usage = store.usage();
+        let hers = usage.shelves - theirs.shelves;
+        assert!(hers * 9_000 > share / 2, "she has her share: {usage:?}");
+        let latest = 10_000 - u32::try_from(hers).unwrap();
+        assert!((0..10_000).all(|number| kept("ann", &phone(number)) == (number >= latest)));
+        assert_eq!(usage.evicted_for_user, u64::from(latest));
+        assert_eq!(usage.evicted_for_room, 0);
+    }
+
+    #[test]
+    fn a_user_has_so_many_shelves_at_the_most_however_small() {
+        let (store, keys) = store();
+        let ann = keys.holder(b"ann");
+        for number in 0..MAX_SHELVES + 100 {
+            let key = key_of(&keys, "ann", &number.to_string());
+            store.put(key, store.know(ann), &told(1, &[], &[1]), |_| true);
+        }
+        let usage = store.usage();
+        assert_eq!(usage.shelves, MAX_SHELVES as u64);
+        assert_eq!(usage.evicted_for_user, 100);
+    }
+
+    #[test]
+    fn a_shelf_that_outgrows_a_share_goes_and_the_users_others_stay() {
+        let store = Store::new(16 << 20, Duration::from_secs(3600));
+        let keys = KeyMaker::new().unwrap();
+        let (one, two) = (key_of(&keys, "ann", "one"), key_of(&keys, "ann", "two"));
+        let megabyte = "x".repeat(1 << 20);
+        put_anns(&store, &keys, one, &told(1, &[(1, "small")], &[]));
+        put_anns(&store, &keys, two, &told(1, &[(1, &megabyte)], &[]));
+        assert!(store.shelf(&two).is_some());
+        put_anns(&store, &keys, two, &told(1, &[(2, &megabyte)], &[]));
+        assert!(store.shelf(&two).is_none(), "two are more than a share");
+        assert!(store.shelf(&one).is_some());
+        put_anns(&store, &keys, two, &told(1, &[(2, &megabyte)], &[]));
+        assert!(store.shelf(&two).is_some(), "what went is not counted");
+    }
+
+    #[test]
+    fn what_is_replaced_pressed_out_or_taken_over_counts_once_for_its_user() {
+        let hour = Duration::from_secs(3600);
+        let store = Store::new(16 << 20, hour);
+        let keys = KeyMaker::new().unwrap();
+        let (ann, bob) = (keys.holder(b"ann"), keys.holder(b"bob"));
+        let phones = ["one", "two"].map(|phone| key_of(&keys, "ann", phone));
+        let large = "x".repeat(900 << 10);
+        let stored = |keys: &[Key]| -> u64 {
+            let shelves = keys.iter().filter_map(|key| store.shelf(key));
+            shelves.map(|shelf| u64::from(weight(&shelf))).sum()
+        };
+        for turn in 0..10 {
+            // It stays readable for whoever has it, but is not in the store.
+            let _read = phones.map(|key| store.shelf(&key));
+            put_anns(&store, &keys, phones[0], &told(turn, &[(1, &large)], &[]));
+            put_anns(&store, &keys, phones[1], &told(turn, &[(1, "a")], &[]));
+            store.resize((16 << 20) + turn, hour);
+            assert!(phones.iter().all(|key| store.shelf(key).is_some()));
+            assert_eq!(store.known.bytes_of(&ann), stored(&phones), "{turn}");
+        }
+        let _read = phones.map(|key| store.shelf(&key));
+        store.resize(1 << 20, hour);
+        store.usage();
+        for turn in 0..10 {
+            let reason = store.know(bob);
+            let fill = told(turn, &[(1, &large[..100 << 10])], &[]);
+            store.put(key(&keys, "bob"), reason, &fill, |_| true);
+        }
+        let usage = store.usage();
+        assert!(usage.evicted_for_room > 0, "{usage:?}");
+        assert_eq!(store.known.bytes_of(&ann), stored(&phones));
+        assert_eq!(store.known.bytes_of(&bob), stored(&[key(&keys, "bob")]));
+        assert_eq!(usage.evicted_for_user, 0);
     }
 
     #[test]

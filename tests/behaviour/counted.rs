@@ -365,6 +365,33 @@ async fn users_that_had_to_make_room_for_others_are_counted() {
 }
 
 #[tokio::test]
+async fn a_token_with_ever_new_phones_presses_nobody_else_out_and_is_counted() {
+    let world = World::with("cache.max_bytes = \"1MiB\"").await;
+    for user in 2..20 {
+        world.user(user).asks(1..=25).await;
+    }
+    let phone = |number: u32| world.user(1).with("x-uuid", &format!("phone-{number}"));
+    for number in 0..1_000 {
+        phone(number).asks([1, 2, 3]).await.gets([1, 2, 3]);
+    }
+    let scrape = Scrape::settled(world.edge.admin).await;
+    let evicted = |reason: &str| {
+        scrape.value(&format!(
+            "vms_edge_cache_evictions_total{{reason=\"{reason}\"}}"
+        ))
+    };
+    let kept = scrape.value("vms_edge_cache_users");
+    assert_eq!(evicted("size"), 0.0);
+    assert_eq!(kept + evicted("user"), 18.0 + 1_000.0);
+    assert!(kept < 200.0, "{kept} requesters");
+    for user in 2..20 {
+        world.user(user).asks(1..=25).await.is("hit");
+    }
+    phone(999).asks([1, 2, 3]).await.is("hit");
+    phone(0).asks([1, 2, 3]).await.is("fwd=miss");
+}
+
+#[tokio::test]
 async fn which_version_runs_is_shown() {
     let world = World::new().await;
     let version = env!("CARGO_PKG_VERSION");

@@ -1,24 +1,50 @@
-//! Which users have something stored: counted exactly, so that none of them is ever forgotten.
+//! Which users have something stored, and how much: counted exactly, so that none of them is ever forgotten, and none
+//! takes more than one user's share.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::request::key::UserId;
+use crate::request::key::{Key, UserId};
 
 /// So many locks that fills of different users seldom wait for each other.
 const SHARDS: u8 = 64;
 
-/// How many reasons there are to know each user.
+/// Most shelves of one user: phones, languages, versions. So many that no person has them, and so few that a list of them
+/// is gone through in no time.
+pub(super) const MAX_SHELVES: usize = 1024;
+
+/// What there is of each user.
 pub(super) struct Known {
-    shards: Vec<Mutex<HashMap<UserId, u32>>>,
+    shards: Vec<Mutex<HashMap<UserId, Account>>>,
+}
+
+/// What there is of one user.
+#[derive(Default)]
+struct Account {
+    /// How many reasons there are to know the user.
+    reasons: u32,
+    /// How many shelves were put down so far.
+    put_down: u32,
+    /// The shelves that the store has of the user, and not only somebody who still reads one. The latest stands last.
+    held: Vec<Held>,
+}
+
+/// A shelf, put down to its user's account.
+struct Held {
+    key: Key,
+    bytes: u32,
+    /// Tells it from those that its key had before.
+    number: u32,
 }
 
 /// A reason to know a user, for as long as it lasts: a shelf of theirs, or one that is about to be stored.
 pub struct Reason {
     known: Arc<Known>,
     user: UserId,
+    /// That of the shelf it is for, once that is put down.
+    number: Option<u32>,
 }
 
 impl Default for Known {
@@ -34,17 +60,76 @@ impl Known {
         self.shard(user).lock().contains_key(user)
     }
 
-    fn shard(&self, user: &UserId) -> &Mutex<HashMap<UserId, u32>> {
+    /// Bytes that are put down to a user's account.
+    #[cfg(test)]
+    pub(super) fn bytes_of(&self, user: &UserId) -> u64 {
+        let users = self.shard(user).lock();
+        let held = users.get(user).map(|account| &account.held[..]);
+        let bytes = held.unwrap_or_default().iter().map(|held| held.bytes);
+        bytes.map(u64::from).sum()
+    }
+
+    fn shard(&self, user: &UserId) -> &Mutex<HashMap<UserId, Account>> {
         &self.shards[usize::from(user.spread() % SHARDS)]
+    }
+}
+
+impl Account {
+    /// Takes off it the shelves put down first, until another one of so many bytes fits within a share.
+    fn make_room(&mut self, bytes: u32, share: u64) -> Vec<Key> {
+        let mut left = self.held.len();
+        let mut sum: u64 = self.held.iter().map(|held| u64::from(held.bytes)).sum();
+        let over = self.held.iter().take_while(|held| {
+            let is_over = sum + u64::from(bytes) > share || left >= MAX_SHELVES;
+            sum -= u64::from(held.bytes);
+            left -= 1;
+            is_over
+        });
+        let over = over.count();
+        self.held.drain(..over).map(|held| held.key).collect()
+    }
+
+    fn take_off(&mut self, number: u32) {
+        // In their order, and no room is left: there may be a million users, with one shelf or two.
+        self.held.retain(|held| held.number != number);
+        self.held.shrink_to_fit();
     }
 }
 
 impl Reason {
     pub(super) fn new(known: &Arc<Known>, user: UserId) -> Self {
-        *known.shard(&user).lock().entry(user).or_default() += 1;
+        known.shard(&user).lock().entry(user).or_default().reasons += 1;
         Self {
             known: Arc::clone(known),
             user,
+            number: None,
+        }
+    }
+
+    /// Puts the shelf that it is for down to its user's account, in place of the one that its key had. Whoever has more
+    /// than `share` bytes then, or too many shelves, must let go those put down first, whose keys are returned; or this
+    /// one, if it is more than that by itself.
+    pub(super) fn put_down(&mut self, key: Key, bytes: u32, share: u64) -> Vec<Key> {
+        let mut users = self.known.shard(&self.user).lock();
+        let account = users.entry(self.user).or_default();
+        account.held.retain(|held| held.key != key);
+        if u64::from(bytes) > share {
+            return vec![key];
+        }
+        let over = account.make_room(bytes, share);
+        account.put_down = account.put_down.wrapping_add(1);
+        let number = account.put_down;
+        account.held.reserve_exact(1);
+        account.held.push(Held { key, bytes, number });
+        self.number = Some(number);
+        over
+    }
+
+    /// Takes the shelf off the account: the store has it no more.
+    pub(super) fn take_off(&self) {
+        let mut users = self.known.shard(&self.user).lock();
+        if let (Some(number), Some(account)) = (self.number, users.get_mut(&self.user)) {
+            account.take_off(number);
         }
     }
 }
@@ -52,11 +137,14 @@ impl Reason {
 impl Drop for Reason {
     fn drop(&mut self) {
         let mut users = self.known.shard(&self.user).lock();
-        let Some(reasons) = users.get_mut(&self.user) else {
+        let Some(account) = users.get_mut(&self.user) else {
             return;
         };
-        *reasons -= 1;
-        if *reasons == 0 {
+        if let Some(number) = self.number {
+            account.take_off(number);
+        }
+        account.reasons -= 1;
+        if account.reasons == 0 {
             users.remove(&self.user);
             // A table never shrinks by itself, and its users may have been many.
             if users.len() < users.capacity() / 8 {

@@ -34,6 +34,7 @@ pub(super) fn families(usage: Usage) -> Vec<MetricFamily> {
             [
                 ("size", usage.evicted_for_room as f64),
                 ("age", usage.evicted_for_age as f64),
+                ("user", usage.evicted_for_user as f64),
             ],
         ),
     ]
