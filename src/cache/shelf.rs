@@ -1,8 +1,10 @@
 //! One requester's items, side by side.
 //!
-//! A shelf never changes: a fill makes a new one from the old. Its items stand in one block of bytes in ascending
-//! order of their ids, which is the JSON array of them all: a batch for all of them is answered with that block itself,
-//! and neighbours are copied into an answer in one piece.
+//! A shelf never changes: a fill makes a new one from the old. Its items stand side by side in ascending order of their
+//! ids, which is the JSON array of them all: where one batch brought them, a batch for all of them is answered with that
+//! array itself, and neighbours are copied into an answer in one piece.
+
+mod array;
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -16,6 +18,7 @@ use super::digest::{self, Digest};
 use super::freshness::{Jitter, Kind};
 use super::header::StoredHeader;
 use crate::request::tag::Tag;
+use array::{Array, Use};
 
 /// Most ids that one shelf remembers; the longest-fetched go first.
 ///
@@ -29,7 +32,7 @@ pub const MAX_BYTES: usize = 16 << 20;
 #[derive(Debug)]
 pub struct Shelf {
     slots: Box<[Slot]>,
-    array: Bytes,
+    array: Array,
     header: Arc<StoredHeader>,
     /// What the header takes, if this shelf was the first to have it.
     header_bytes: usize,
@@ -136,7 +139,22 @@ pub fn occupied(bytes: usize) -> usize {
 /// One id on its way to a new shelf.
 struct Piece<'a> {
     slot: Slot,
-    bytes: &'a [u8],
+    from: Source<'a>,
+}
+
+/// Where its bytes are.
+enum Source<'a> {
+    Fill(&'a [u8]),
+    Shelf(&'a Shelf, Range<usize>),
+}
+
+impl Source<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Fill(bytes) => bytes.len(),
+            Self::Shelf(_, range) => range.len(),
+        }
+    }
 }
 
 impl Shelf {
@@ -150,9 +168,13 @@ impl Shelf {
             let kept = slots.filter(|(_, slot)| keep(slot));
             pieces.extend(kept.map(|(place, slot)| Piece {
                 slot: *slot,
-                bytes: &before.array[before.range_at(place)],
+                from: Source::Shelf(before, before.range_at(place)),
             }));
         }
+        let usage = match pieces.len() > fill.items.len() + fill.absent.len() {
+            true => Use::Parts,
+            false => Use::Whole,
+        };
         pieces.sort_by_key(|piece| (piece.slot.id, Reverse(piece.slot.fetched)));
         pieces.dedup_by_key(|piece| piece.slot.id);
         drop_longest_fetched(&mut pieces);
@@ -160,27 +182,11 @@ impl Shelf {
             Some(before) if *before.header == *fill.header => (&before.header, before.header_bytes),
             _ => (&fill.header, fill.header_bytes),
         };
-        Self::from_pieces(&pieces, Arc::clone(header), header_bytes)
-    }
-
-    fn from_pieces(pieces: &[Piece<'_>], header: Arc<StoredHeader>, header_bytes: usize) -> Self {
-        let mut array = Vec::with_capacity(length_of(pieces) + 2);
-        array.push(b'[');
-        let mut slots = Vec::with_capacity(pieces.len());
-        for piece in pieces {
-            let mut slot = piece.slot;
-            if slot.kind() == Kind::Item && array.len() > 1 {
-                array.push(b',');
-            }
-            slot.start = u32::try_from(array.len()).expect("a shelf is bounded far below 4 GiB");
-            array.extend_from_slice(piece.bytes);
-            slots.push(slot);
-        }
-        array.push(b']');
+        let (slots, array) = side_by_side(&pieces);
         Self {
             slots: slots.into_boxed_slice(),
-            array: array.into_boxed_slice().into(),
-            header,
+            array: Array::new(array, usage),
+            header: Arc::clone(header),
             header_bytes,
             last: Mutex::new(None),
         }
@@ -197,7 +203,7 @@ impl Shelf {
         self.slots[place].id
     }
 
-    /// Where in [`Shelf::array`] the item at a place stands.
+    /// Where in the array of all items the one at a place stands.
     pub fn range_at(&self, place: usize) -> Range<usize> {
         let slot = &self.slots[place];
         let start = slot.start as usize;
@@ -230,9 +236,19 @@ impl Shelf {
         }
     }
 
-    /// The JSON array of all items in ascending order of their ids.
-    pub fn array(&self) -> &Bytes {
-        &self.array
+    /// The JSON array of all items in ascending order of their ids, if it can be had without being copied.
+    pub fn array(&self) -> Option<&Bytes> {
+        self.array.whole()
+    }
+
+    /// Length of that array in bytes.
+    pub fn array_len(&self) -> usize {
+        self.array.len()
+    }
+
+    /// What stands in a range of that array, to be read one after the other.
+    pub fn parts(&self, range: Range<usize>) -> impl Iterator<Item = &[u8]> {
+        self.array.parts(range)
     }
 
     /// The response header of the latest fill.
@@ -250,7 +266,7 @@ impl Shelf {
         const COUNTS_OF_ARC: usize = 2 * size_of::<usize>();
         occupied(COUNTS_OF_ARC + size_of::<Self>())
             + occupied(size_of_val::<[Slot]>(&self.slots))
-            + occupied(self.array.len())
+            + self.array.occupied()
             + self.header_bytes
     }
 }
@@ -269,9 +285,33 @@ fn bits(places: &[usize]) -> Option<Places> {
     Some(bits)
 }
 
+/// The pieces as a JSON array, and where in it each of them stands.
+fn side_by_side(pieces: &[Piece<'_>]) -> (Vec<Slot>, Vec<u8>) {
+    let mut array = Vec::with_capacity(length_of(pieces) + 2);
+    array.push(b'[');
+    let mut slots = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let mut slot = piece.slot;
+        if slot.kind() == Kind::Item && array.len() > 1 {
+            array.push(b',');
+        }
+        slot.start = u32::try_from(array.len()).expect("a shelf is bounded far below 4 GiB");
+        match &piece.from {
+            Source::Fill(bytes) => array.extend_from_slice(bytes),
+            Source::Shelf(before, range) => {
+                let parts = before.parts(range.clone());
+                parts.for_each(|part| array.extend_from_slice(part));
+            }
+        }
+        slots.push(slot);
+    }
+    array.push(b']');
+    (slots, array)
+}
+
 /// Bytes of a JSON array's inside with these items.
 fn length_of(pieces: &[Piece<'_>]) -> usize {
-    pieces.iter().map(|piece| piece.bytes.len() + 1).sum()
+    pieces.iter().map(|piece| piece.from.len() + 1).sum()
 }
 
 /// Of the pieces, which ascend by id, drops those that were fetched first, until they fit on one shelf.
@@ -283,7 +323,7 @@ fn drop_longest_fetched(pieces: &mut Vec<Piece<'_>>) {
     pieces.truncate(MAX_SLOTS);
     let mut length = 0;
     pieces.retain(|piece| {
-        length += piece.bytes.len() + 1;
+        length += piece.from.len() + 1;
         length <= MAX_BYTES
     });
     pieces.sort_by_key(|piece| piece.slot.id);
@@ -309,11 +349,11 @@ impl Fill {
         let items = self.items.iter().zip(&self.digests);
         let items = items.map(|((id, range), digest)| Piece {
             slot: slot(*id, Kind::Item, *digest),
-            bytes: &self.body[range.clone()],
+            from: Source::Fill(&self.body[range.clone()]),
         });
         let absent = self.absent.iter().map(|id| Piece {
             slot: slot(*id, Kind::Absence, Digest::default()),
-            bytes: b"",
+            from: Source::Fill(b""),
         });
         items.chain(absent).collect()
     }
@@ -361,10 +401,12 @@ pub(super) mod tests {
         Shelf::merged(before, fill, |_| true)
     }
 
-    /// The text of an id's item: empty if it is known to be absent, `None` if nothing is known.
+    /// The text of an id's item: empty if it is known to be absent, `None` if nothing is known. It is in one block.
     pub(in super::super) fn text_of(shelf: &Shelf, id: u64) -> Option<&str> {
         let (place, slot) = shelf.find(id)?;
-        let text = std::str::from_utf8(&shelf.array()[shelf.range_at(place)]).unwrap();
+        let mut parts = shelf.parts(shelf.range_at(place));
+        let text = std::str::from_utf8(parts.next().unwrap()).unwrap();
+        assert!(parts.next().is_none());
         assert_eq!(slot.kind() == Kind::Absence, text.is_empty());
         Some(text)
     }
@@ -411,9 +453,9 @@ pub(super) mod tests {
     #[test]
     fn items_stand_in_ascending_order_with_commas_between_them() {
         let shelf = merged(None, &told(1, &[(9, "nine"), (2, "two")], &[5, 1]));
-        assert_eq!(shelf.array(), &b"[two,nine]"[..]);
+        assert_eq!(shelf.array().unwrap(), &b"[two,nine]"[..]);
         let shelf = merged(Some(&shelf), &told(2, &[(5, "five")], &[10]));
-        assert_eq!(shelf.array(), &b"[two,five,nine]"[..]);
+        assert_eq!(shelf.array().unwrap(), &b"[two,five,nine]"[..]);
         let ids: Vec<_> = shelf.slots().iter().map(|slot| slot.id).collect();
         assert_eq!(ids, [1, 2, 5, 9, 10]);
         assert_eq!(text_of(&shelf, 9), Some("nine"));
@@ -445,7 +487,7 @@ pub(super) mod tests {
         let shelf = merged(Some(&shelf), &told(2, &[(3, "three")], &[1]));
         assert_eq!(text_of(&shelf, 1), Some(""));
         assert_eq!(text_of(&shelf, 3), Some("three"));
-        assert_eq!(shelf.array(), &b"[two,three]"[..]);
+        assert_eq!(shelf.array().unwrap(), &b"[two,three]"[..]);
     }
 
     #[test]
@@ -455,7 +497,7 @@ pub(super) mod tests {
         let shelf = Shelf::merged(Some(&shelf), &fill, |slot| slot.id == 2);
         let ids: Vec<_> = shelf.slots().iter().map(|slot| slot.id).collect();
         assert_eq!(ids, [2, 4, 5]);
-        assert_eq!(shelf.array(), &b"[two,five]"[..]);
+        assert_eq!(shelf.array().unwrap(), &b"[two,five]"[..]);
     }
 
     #[test]
@@ -483,7 +525,7 @@ pub(super) mod tests {
         let mut shelf = merged(None, &told(0, &[(1, "small")], &[]));
         for id in 2..10 {
             shelf = merged(Some(&shelf), &told(id, &[(id, &large)], &[]));
-            assert!(shelf.array().len() <= MAX_BYTES + 2);
+            assert!(shelf.array_len() <= MAX_BYTES + 2);
         }
         let ids: Vec<_> = shelf.slots().iter().map(|slot| slot.id).collect();
         assert_eq!(ids, [7, 8, 9]);

@@ -29,10 +29,10 @@ pub use known::Reason;
 /// table has just grown; below, the table's 64 segments add 60 KiB in all, and with few shelves the rest of moka 150 KiB.
 const ENTRY_BYTES: usize = 530;
 
-/// A shelf is large if it takes more than one part in so many of the bound.
+/// Room is made when one part in so many of the bound was put since it was made last.
 ///
-/// moka makes room for shelves only when it has been given 64 of them: at the most 3 % of the bound, if none is large.
-const LARGE_SHARE: u64 = 2048;
+/// moka by itself makes room when it has been given 64 shelves, or several hundred by several threads, however large.
+const UNSETTLED_SHARE: u64 = 64;
 
 /// Most bytes that one user may occupy, under all keys together; what was stored first goes.
 ///
@@ -56,8 +56,8 @@ struct Shelves {
     items: Arc<AtomicU64>,
     max_bytes: u64,
     longest: Duration,
-    /// From this weight on, room is made for a shelf at once.
-    large: u64,
+    /// Bytes that were put since room was made.
+    unsettled: AtomicU64,
     /// Most bytes of one user.
     share: u64,
 }
@@ -183,14 +183,13 @@ impl Store {
     /// goes: nobody else's do.
     pub fn put(&self, key: Key, mut reason: Reason, fill: &Fill, keep: impl Fn(&Slot) -> bool) {
         let shelves = self.shelves.load();
-        let (mut is_large, mut over) = (false, Vec::new());
+        let (mut bytes, mut over) = (0, Vec::new());
         shelves.cache.entry(key).and_compute_with(|before| {
             let before = before.map(|entry| entry.into_value());
             let before = before.as_deref().map(Deref::deref);
             let shelf = Shelf::merged(before, fill, &keep);
-            let bytes = weight(&shelf);
+            bytes = weight(&shelf);
             shelves.count(&shelf);
-            is_large = u64::from(bytes) >= shelves.large;
             over = reason.put_down(key, bytes, shelves.share);
             Op::Put(Arc::new(Stored {
                 shelf,
@@ -201,9 +200,7 @@ impl Store {
         for key in over {
             shelves.cache.invalidate(&key);
         }
-        if is_large {
-            shelves.cache.run_pending_tasks();
-        }
+        shelves.settle(bytes);
     }
 
     /// How full it is.
@@ -242,7 +239,7 @@ impl Shelves {
             items,
             max_bytes,
             longest,
-            large: max_bytes / LARGE_SHARE,
+            unsettled: AtomicU64::new(0),
             share: MAX_USER_BYTES.min(max_bytes / USER_SHARE),
         }
     }
@@ -256,6 +253,16 @@ impl Shelves {
                 Op::Put(Arc::clone(shelf))
             }
         });
+    }
+
+    /// Makes room, if much was put since that was done.
+    fn settle(&self, bytes: u32) {
+        let bytes = u64::from(bytes);
+        let unsettled = self.unsettled.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if unsettled > self.max_bytes / UNSETTLED_SHARE {
+            self.unsettled.store(0, Ordering::Relaxed);
+            self.cache.run_pending_tasks();
+        }
     }
 
     fn count(&self, shelf: &Shelf) {
@@ -559,11 +566,12 @@ mod tests {
             assert_eq!(store.known.bytes_of(&ann), stored(&phones), "{turn}");
         }
         let _read = phones.map(|key| store.shelf(&key));
-        store.resize(1 << 20, hour);
+        // Hers does not fit any more.
+        store.resize(900 << 10, hour);
         store.usage();
         for turn in 0..10 {
             let reason = store.know(bob);
-            let fill = told(turn, &[(1, &large[..100 << 10])], &[]);
+            let fill = told(turn, &[(1, &large[..50 << 10])], &[]);
             store.put(key(&keys, "bob"), reason, &fill, |_| true);
         }
         let usage = store.usage();
@@ -595,5 +603,49 @@ mod tests {
         let usage = store.usage();
         assert_eq!(usage.shelves + usage.evicted_for_room, 10_000);
         assert_eq!(usage.evicted_for_age, 0);
+    }
+
+    #[test]
+    fn scratch_drift() {
+        let store = Store::new(64 << 20, Duration::from_secs(3600));
+        let keys = KeyMaker::new().unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let (store, keys) = (&store, &keys);
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(thread);
+                    for turn in 0..6000u64 {
+                        let user = match random.u8(..4) {
+                            0 | 1 => 6000 * (thread + 1) + turn,
+                            2 => random.u64(..2_000),
+                            _ => 6000 * (thread + 1) + random.u64(..=turn),
+                        };
+                        let first = random.u64(1..60);
+                        let text = "x".repeat([100, 455, 800, 4_000][random.usize(..4)]);
+                        let items: Vec<_> = (first..first + random.u64(1..25))
+                            .map(|id| (id, text.as_str()))
+                            .collect();
+                        let name = format!("u{user}");
+                        store.put(
+                            key(keys, &name),
+                            store.know(keys.holder(name.as_bytes())),
+                            &told(1, &items, &[]),
+                            |_| true,
+                        );
+                    }
+                });
+            }
+        });
+        let usage = store.usage();
+        let shelves = store.shelves.load();
+        let (mut sum, mut n) = (0u64, 0);
+        for (_, s) in &shelves.cache {
+            sum += u64::from(weight(&s));
+            n += 1;
+        }
+        eprintln!(
+            "DRIFT usage {} {} real {} {}",
+            usage.bytes, usage.shelves, sum, n
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Putting stored items together into the JSON array that the VMS would have sent.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -33,9 +34,8 @@ pub fn length(shelf: &Shelf, places: &[usize]) -> usize {
 /// The array of the items at `places`, in one allocation at the most.
 ///
 /// Those that are neighbours on the shelf are copied in one piece, together with the comma that stands between them; if
-/// they are all there are, nothing is copied.
+/// they are all there are, mostly nothing is copied.
 pub fn compose(shelf: &Shelf, places: &[usize]) -> Bytes {
-    let source = shelf.array();
     let ranges = places.iter().map(|&place| shelf.range_at(place));
     let mut array = BytesMut::new();
     let mut run = 0..0;
@@ -46,18 +46,27 @@ pub fn compose(shelf: &Shelf, places: &[usize]) -> Bytes {
             run.end = range.end;
         } else {
             begin(&mut array, shelf, places);
-            array.put_slice(&source[run]);
+            put(&mut array, shelf, run);
             array.put_u8(b',');
             run = range;
         }
     }
-    if run.start == 1 && run.end == source.len() - 1 {
-        return source.clone();
+    if run.start == 1
+        && run.end == shelf.array_len() - 1
+        && let Some(all) = shelf.array()
+    {
+        return all.clone();
     }
     begin(&mut array, shelf, places);
-    array.put_slice(&source[run]);
+    put(&mut array, shelf, run);
     array.put_u8(b']');
     array.freeze()
+}
+
+fn put(array: &mut BytesMut, shelf: &Shelf, range: Range<usize>) {
+    for part in shelf.parts(range) {
+        array.put_slice(part);
+    }
 }
 
 /// Allocates the answer, once it is clear that one has to be made.
