@@ -1,5 +1,8 @@
 //! Which users have something stored, and how much: counted exactly, so that none of them is ever forgotten, and none
 //! takes more than one user's share.
+//!
+//! A lock is held for a moment, and whoever holds one takes no other and calls nobody: the store calls here from within
+//! its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
