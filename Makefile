@@ -3,12 +3,15 @@
 # make deb    build the Debian package, in target/debian
 # make hit    measure the hit path beside nginx
 # make load   measure it all beside nginx and Varnish; LOAD="--quick" passes options on
+# make instructions  count the instructions of the parts of a batch, and fail if some take more than when they were
+#                    last accepted; ACCEPT=1 accepts them
+# make parts  measure the time of the same parts; PARTS="hit" chooses
 # make drill  let the VMS die and come back under load; DRILL="--away 5s" passes options on
 # Each installs what it needs and is not there.
 
 CARGO ?= cargo
 
-.PHONY: demo test deb hit load drill
+.PHONY: demo test deb hit load instructions parts drill
 
 demo:
 	@sh .ci/need cmake
@@ -42,6 +45,14 @@ load:
 	$(CARGO) build --locked --release --bin vms-edge
 	$(CARGO) build --locked --release --package vms-edge-load
 	"$${CARGO_TARGET_DIR:-target}/release/vms-edge-load" bench $(LOAD)
+
+instructions:
+	@sh .ci/need cmake valgrind
+	$(CARGO) bench --locked --bench instructions -- $(if $(ACCEPT),--accept)
+
+parts:
+	@sh .ci/need cmake
+	$(CARGO) bench --locked --bench parts -- $(PARTS)
 
 drill:
 	@sh .ci/need cmake
