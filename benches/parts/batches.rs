@@ -12,7 +12,7 @@ const TOKEN_BYTES: usize = 900;
 const PATH: &str = "/api/v1/intercom/shows";
 const VALID: &str = "these names and values make a header";
 
-/// The request of a phone for these ids in its query.
+/// The request of a phone for these ids in its query. It takes the answer as it is.
 pub(crate) fn in_query(ids: &[u64]) -> RequestHeader {
     let ids: Vec<String> = ids.iter().map(|id| format!("ids[]={id}")).collect();
     request(&format!("{PATH}?{}", ids.join("&")))
@@ -38,7 +38,6 @@ fn request(target: &str) -> RequestHeader {
         ("Host", "vms.example"),
         ("User-Agent", "VMS/24.03 (iPhone; iOS 17.4)"),
         ("Accept", "application/json"),
-        ("Accept-Encoding", "gzip, deflate, br"),
         ("Accept-Language", "ru-RU,ru;q=0.9"),
         ("Authorization", &format!("Bearer {token}")),
         ("X-Client", "ios"),

@@ -24,7 +24,8 @@ use vms_edge::config::Config;
 use vms_edge::ops::metrics::Metrics;
 use vms_edge::ops::spans::Spans;
 use vms_edge::origin::answer::take_apart;
-use vms_edge::reply::compose::compose;
+use vms_edge::reply::answers::Answers;
+use vms_edge::reply::compose::{compose, places};
 use vms_edge::reply::order::Sequence;
 use vms_edge::request::correlation::Correlation;
 use vms_edge::request::key::KeyMaker;
@@ -117,7 +118,8 @@ fn put_together(
     let now = edge.filler.clock.now();
     let sorted = sort_out(&shelf, &batch.ids, &windows, &fence, Need::Answer, now);
     part(name, move || {
-        compose(&shelf, &sorted, &batch.ids, Sequence::Ascending)
+        let ids = &batch.ids;
+        compose(&shelf, &places(&shelf, &sorted, ids, Sequence::Ascending))
     })
 }
 
@@ -173,6 +175,7 @@ fn fill(edge: &Edge, ids: RangeInclusive<u64>) -> Fill {
         by: FetchKind::Whole,
         header,
         header_bytes,
+        digests: Fill::digests(&body, &items),
         body,
         items,
         absent: Vec::new(),
@@ -215,6 +218,9 @@ impl Edge {
             clock,
             metrics: Arc::clone(&metrics),
             spans: Arc::new(Spans::new(Arc::clone(&metrics)).0),
+            answers: Arc::new(Answers::new(64 << 20, 1 << 20).0),
+            fetch_coding: config.upstream.fetch_coding,
+            compression: config.compression.clone(),
             host: None,
         };
         let address = Ipv4Addr::LOCALHOST.into();
