@@ -189,3 +189,73 @@ fn written(header: &mut ResponseHeader) -> Option<Vec<u8>> {
     head.extend_from_slice(b"\r\n");
     Some(head)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_read(first_line: &str, fields: &str) -> bool {
+        read(format!("{first_line}\r\n{fields}\r\n").as_bytes()).is_some()
+    }
+
+    #[test]
+    fn a_plain_get_is_read_as_it_was_sent() {
+        let head = b"GET /shows?ids%5B%5D=1 HTTP/1.1\r\nHost: vms.local:8080\r\nX-UUID:  d \r\nhl: ru\r\nHl: en\r\n\r\n";
+        let request = read(head).unwrap();
+        assert_eq!(request.method, Method::GET);
+        assert_eq!(request.version, Version::HTTP_11);
+        assert_eq!(request.raw_path(), b"/shows?ids%5B%5D=1");
+        assert_eq!(request.headers["x-uuid"], "d");
+        let languages: Vec<_> = request.headers.get_all("hl").iter().collect();
+        assert_eq!(languages, ["ru", "en"]);
+    }
+
+    #[test]
+    fn whatever_is_to_be_said_of_message_or_connection_is_left_to_pingora() {
+        const GET: &str = "GET /shows?ids[]=1 HTTP/1.1";
+        const HOST: &str = "Host: vms.local\r\n";
+        assert!(is_read(GET, HOST));
+        assert!(is_read(GET, &format!("{HOST}Connection: Keep-Alive\r\n")));
+        for field in [
+            "Connection: close",
+            "Connection: keep-alive, X-UUID",
+            "Keep-Alive: timeout=5",
+            "Content-Length: 0",
+            "Content-Length: 2",
+            "Transfer-Encoding: chunked",
+            "Upgrade: websocket",
+            "Expect: 100-continue",
+            "Host: other.local",
+        ] {
+            assert!(!is_read(GET, &format!("{HOST}{field}\r\n")), "{field}");
+        }
+        for fields in [
+            "",
+            "Host: \r\n",
+            "Host: a@b\r\n",
+            "Host: a, b\r\n",
+            "Host: a/b\r\n",
+        ] {
+            assert!(!is_read(GET, fields), "{fields}");
+        }
+        for first_line in ["GET /shows?ids[]=1 HTTP/1.0", "GET /shows?ids[]=1"] {
+            assert!(!is_read(first_line, HOST), "{first_line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_header_is_left_to_pingora() {
+        for head in [
+            &b""[..],
+            b"GET / HTTP/1.1\r\nHost: a\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody",
+            b"GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nX UUID: d\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
+        ] {
+            assert!(read(head).is_none(), "{}", head.escape_ascii());
+        }
+        let many = "X: y\r\n".repeat(MAX_FIELDS);
+        assert!(!is_read("GET / HTTP/1.1", &format!("Host: a\r\n{many}")));
+    }
+}
