@@ -211,9 +211,19 @@ impl ClientStream {
         &mut self.ahead
     }
 
-    /// A part of the next request is ahead.
-    pub(super) fn some_came(&self) {
+    /// What is ahead is a part of the header that is waited for.
+    pub(super) fn some_came(&mut self) {
+        self.begin_header();
+        self.deadline.bytes = self.ahead.len();
         self.wait.some_came();
+    }
+
+    /// Before anything of a further header has come: whatever was measured was of an earlier one.
+    fn begin_header(&mut self) {
+        if self.wait.state() == Awaited::Next {
+            self.deadline.timer = None;
+            self.deadline.bytes = 0;
+        }
     }
 
     /// Whether what comes next is the beginning of a request: Pingora has been given all of one, and nothing of another.
@@ -246,11 +256,7 @@ impl ClientStream {
         if self.deadline.is_over {
             return Poll::Ready(Ok(()));
         }
-        if self.wait.state() == Awaited::Next {
-            // They may be of an earlier request.
-            self.deadline.timer = None;
-            self.deadline.bytes = 0;
-        }
+        self.begin_header();
         let before = buffer.filled().len();
         let read = either!(&mut self.io, io => Pin::new(io).poll_read(cx, buffer));
         if read.is_pending() {

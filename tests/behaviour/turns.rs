@@ -130,6 +130,20 @@ async fn requests_sent_ahead_are_answered_in_their_order_whoever_answers_them() 
 }
 
 #[tokio::test]
+async fn however_many_requests_are_sent_ahead_each_is_answered() {
+    const REQUESTS: usize = 2_000;
+    let world = filled().await;
+    let mut client = Client::connect(world.edge.address).await;
+    // Together many times as large as one header may be, and cut anywhere by what is received at once.
+    for _ in 0..4 {
+        client.send(batch(HIT, "", "").repeat(REQUESTS / 4)).await;
+        for _ in 0..REQUESTS / 4 {
+            assert_is_hit(&client.response().await);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_header_may_come_in_any_pieces() {
     let world = filled().await;
     let mut client = Client::connect(world.edge.address).await;
