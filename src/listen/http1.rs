@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
@@ -207,6 +207,7 @@ impl Waiting {
         at_once: impl Fn(&[u8]) -> Option<A>,
     ) -> Came<A> {
         self.idle.begin();
+        skip_empty_lines(client.ahead());
         if !client.ahead().is_empty() {
             // What was sent ahead is no reason to keep others waiting.
             tokio::task::consume_budget().await;
@@ -308,6 +309,16 @@ fn look_ahead<A>(
     })
 }
 
+/// Old clients end a body with a line more than its length tells, which is no beginning of a request. Where nothing else is
+/// ahead, nothing is kept of the memory in which something was.
+fn skip_empty_lines(ahead: &mut BytesMut) {
+    let is_of_header = |byte: &u8| !matches!(byte, b'\r' | b'\n');
+    match ahead.iter().position(is_of_header) {
+        Some(first) => ahead.advance(first),
+        None => *ahead = BytesMut::new(),
+    }
+}
+
 /// Where the header at the beginning of `bytes` ends, if it does; it does not within the first `known` bytes.
 ///
 /// Lines end with or without a carriage return, and empty ones before the first are not counted (RFC 9112, 2.2).
@@ -346,6 +357,20 @@ mod tests {
             (b"", None),
         ] {
             assert_eq!(end_of_header(bytes, 0), end, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn empty_lines_after_a_body_begin_no_request() {
+        for (ahead, left) in [
+            ("\r\n", ""),
+            ("\n\r\nGET", "GET"),
+            ("GET\r\n", "GET\r\n"),
+            ("", ""),
+        ] {
+            let mut ahead = BytesMut::from(ahead);
+            skip_empty_lines(&mut ahead);
+            assert_eq!(ahead, left);
         }
     }
 

@@ -123,10 +123,13 @@ async fn requests_sent_ahead_are_answered_in_their_order_whoever_answers_them() 
             false => assert_eq!(response.status, 404, "{response:?}"),
         }
     }
+    // With a line more than its body has.
+    client.send(format!("{post}\r\n")).await;
+    assert_eq!(client.response().await.status, 404);
     client.send(&hit).await;
     assert_is_hit(&client.response().await);
     // The fill, and what is not there.
-    assert_eq!(world.vms.requests().len(), 1 + 6);
+    assert_eq!(world.vms.requests().len(), 1 + 7);
 }
 
 #[tokio::test]
