@@ -604,48 +604,4 @@ mod tests {
         assert_eq!(usage.shelves + usage.evicted_for_room, 10_000);
         assert_eq!(usage.evicted_for_age, 0);
     }
-
-    #[test]
-    fn scratch_drift() {
-        let store = Store::new(64 << 20, Duration::from_secs(3600));
-        let keys = KeyMaker::new().unwrap();
-        std::thread::scope(|scope| {
-            for thread in 0..4u64 {
-                let (store, keys) = (&store, &keys);
-                scope.spawn(move || {
-                    let mut random = fastrand::Rng::with_seed(thread);
-                    for turn in 0..6000u64 {
-                        let user = match random.u8(..4) {
-                            0 | 1 => 6000 * (thread + 1) + turn,
-                            2 => random.u64(..2_000),
-                            _ => 6000 * (thread + 1) + random.u64(..=turn),
-                        };
-                        let first = random.u64(1..60);
-                        let text = "x".repeat([100, 455, 800, 4_000][random.usize(..4)]);
-                        let items: Vec<_> = (first..first + random.u64(1..25))
-                            .map(|id| (id, text.as_str()))
-                            .collect();
-                        let name = format!("u{user}");
-                        store.put(
-                            key(keys, &name),
-                            store.know(keys.holder(name.as_bytes())),
-                            &told(1, &items, &[]),
-                            |_| true,
-                        );
-                    }
-                });
-            }
-        });
-        let usage = store.usage();
-        let shelves = store.shelves.load();
-        let (mut sum, mut n) = (0u64, 0);
-        for (_, s) in &shelves.cache {
-            sum += u64::from(weight(&s));
-            n += 1;
-        }
-        eprintln!(
-            "DRIFT usage {} {} real {} {}",
-            usage.bytes, usage.shelves, sum, n
-        );
-    }
 }

@@ -202,8 +202,9 @@ impl Answers {
             bodies,
             asked_for: AtomicU8::new(asked_for),
         };
-        self.coded.insert(tag, Arc::new(coded));
+        // Counted first: whoever is sent it finds it counted.
         self.made.fetch_add(1, Ordering::Relaxed);
+        self.coded.insert(tag, Arc::new(coded));
     }
 
     /// What was coded, and what it takes.

@@ -121,7 +121,7 @@ async fn the_weights_of_the_client_decide() {
         let sent = answer.header("content-encoding").map(str::to_owned);
         match (coding, sent.as_deref()) {
             // Whichever is smaller.
-            (Some("zstd" | "br"), Some("zstd" | "br" | "gzip")) if line.contains(['*']) => {}
+            (Some("zstd"), Some("zstd" | "gzip")) if line.contains('*') => {}
             _ => assert_eq!(sent.as_deref(), coding, "{line}"),
         }
         assert_eq!(vary(&answer).matches("accept-encoding").count(), 1);
