@@ -103,9 +103,8 @@ pub(super) async fn serve<A: Application>(
     let mut waiting = Waiting::new(phase);
     loop {
         wait.begin();
-        // One that leaves says so with its last answer, which Pingora does.
-        let is_leaving = *shutdown.borrow();
-        let at_once = |head: &[u8]| match is_leaving {
+        // One that leaves says so with its last answer, which Pingora does. It may have begun to while it waited.
+        let at_once = |head: &[u8]| match *shutdown.borrow() {
             true => None,
             false => app.at_once(head, &who),
         };
@@ -143,7 +142,7 @@ where
 {
     if !client.ahead().is_empty() && asks_for_tunnel(&head) {
         // What was sent ahead is no further request, but meant for the tunnel, and Pingora knows what to make of it.
-        head.unsplit(std::mem::take(client.ahead()));
+        head.unsplit(client.give_ahead());
     }
     let mut session = ServerSession::new_http1(client);
     session.set_keepalive((!*shutdown.borrow()).then_some(IDLE_TIMEOUT.as_secs()));

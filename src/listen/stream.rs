@@ -211,6 +211,12 @@ impl ClientStream {
         &mut self.ahead
     }
 
+    /// Gives away all that is ahead, whatever requests it is of: only Pingora knows then where the next one begins.
+    pub(super) fn give_ahead(&mut self) -> BytesMut {
+        self.is_given = true;
+        std::mem::take(&mut self.ahead)
+    }
+
     /// What is ahead is a part of the header that is waited for.
     pub(super) fn some_came(&mut self) {
         self.begin_header();

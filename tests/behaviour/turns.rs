@@ -147,6 +147,29 @@ async fn however_many_requests_are_sent_ahead_each_is_answered() {
 }
 
 #[tokio::test]
+async fn what_is_sent_ahead_of_an_upgrade_that_none_is_loses_no_request_and_makes_none() {
+    let old = "GET /api/v1/nothing HTTP/1.0\r\nHost: vms.local\r\nConnection: keep-alive\r\nUpgrade: x\r\n\r\n";
+    let smuggled = "GET /api/v1/smuggled HTTP/1.1\r\nHost: vms.local\r\n\r\n";
+    let post = format!(
+        "POST /api/v1/nothing HTTP/1.1\r\nHost: vms.local\r\nContent-Length: {}\r\n\r\n",
+        smuggled.len()
+    );
+    let world = filled().await;
+    let mut client = Client::connect(world.edge.address).await;
+    client.send(format!("{old}{post}")).await;
+    assert_eq!(client.response().await.status, 404);
+    // Its body comes later, and is no request.
+    client
+        .send(format!("{smuggled}{}", batch(HIT, "", "")))
+        .await;
+    assert_eq!(client.response().await.status, 404);
+    assert_is_hit(&client.response().await);
+    let requests = world.vms.requests();
+    let methods: Vec<&str> = requests.iter().map(|seen| seen.method.as_str()).collect();
+    assert_eq!(methods, ["GET", "GET", "POST"], "{requests:?}");
+}
+
+#[tokio::test]
 async fn a_header_may_come_in_any_pieces() {
     let world = filled().await;
     let mut client = Client::connect(world.edge.address).await;
