@@ -132,10 +132,16 @@ pub struct AtHand {
 }
 
 impl AtHand {
-    /// The answer to `batch`, counted.
-    pub fn reply(&self, endpoint: &BatchEndpoint, filler: &Filler, batch: &BatchRequest) -> Reply {
+    /// The answer to `batch`, counted; `None` if it is not this user's after all.
+    pub fn reply(
+        &self,
+        endpoint: &BatchEndpoint,
+        filler: &Filler,
+        batch: &BatchRequest,
+    ) -> Option<Reply> {
+        let reply = hit(filler, &self.view, batch, self.sequence)?;
         endpoint.count(filler, &self.view, batch);
-        hit(filler, &self.view, batch, self.sequence)
+        Some(reply)
     }
 }
 
@@ -228,7 +234,7 @@ impl BatchEndpoint {
         let view = self.look(filler, &asked.batch);
         self.count(filler, &view, &asked.batch);
         if let Some(sequence) = view.answers_freshly() {
-            return Outcome::Reply(hit(filler, &view, &asked.batch, sequence));
+            return hit_or_pass(filler, &view, &asked.batch, sequence);
         }
         for _ in 0..MAX_PLANS {
             match self.plan(filler, &asked.batch) {
@@ -236,7 +242,7 @@ impl BatchEndpoint {
                     if let Some(lead) = lead {
                         self.refresh(filler, &asked, lead);
                     }
-                    return Outcome::Reply(hit(filler, &view, &asked.batch, sequence));
+                    return hit_or_pass(filler, &view, &asked.batch, sequence);
                 }
                 Plan::Whole(whole) => return self.whole(filler, &asked, whole, waits).await,
                 Plan::Together(parts) => {
@@ -350,7 +356,7 @@ impl BatchEndpoint {
             status: filled.map(Filled::status),
             ttl_ms: sorted.ttl_ms.unwrap_or_default(),
         };
-        let mut reply = respond::composed(filler, shelf, &sorted, batch, sequence, now, status);
+        let mut reply = respond::composed(filler, shelf, &sorted, batch, sequence, now, status)?;
         reply.upstream = filled.map(|filled| filled.took);
         Some(Outcome::Reply(reply))
     }
@@ -398,7 +404,14 @@ fn answered(shelf: &Shelf, sorted: &Sorted, batch: &BatchRequest) -> Vec<u64> {
         .collect()
 }
 
-fn hit(filler: &Filler, view: &View, batch: &BatchRequest, sequence: Sequence) -> Reply {
+fn hit_or_pass(filler: &Filler, view: &View, batch: &BatchRequest, sequence: Sequence) -> Outcome {
+    match hit(filler, view, batch, sequence) {
+        Some(reply) => Outcome::Reply(reply),
+        None => Outcome::PassThrough(Bypass::Foreign),
+    }
+}
+
+fn hit(filler: &Filler, view: &View, batch: &BatchRequest, sequence: Sequence) -> Option<Reply> {
     let shelf = view.shelf.as_ref().expect("what answers is on a shelf");
     let ttl_ms = view.sorted.ttl_ms.unwrap_or_default();
     let status = CacheStatus::Hit { ttl_ms };

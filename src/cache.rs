@@ -58,7 +58,7 @@ impl Sorted {
         let mut all = Self::default();
         for &id in ids.ascending() {
             match shelf.find(id) {
-                Some((place, slot)) => all.add(place, slot),
+                Some((place, slot)) => all.add(place, &slot),
                 None => all.missing.push(id),
             }
         }
@@ -66,11 +66,14 @@ impl Sorted {
     }
 
     fn add(&mut self, place: usize, slot: &Slot) {
-        match slot.kind() {
+        match slot.kind {
             Kind::Item => self.usable.push(place),
             Kind::Absence => self.absent += 1,
         }
-        self.oldest = Some(self.oldest.map_or(slot.fetched, |t| t.min(slot.fetched)));
+        self.oldest = Some(
+            self.oldest
+                .map_or(slot.fetch.began, |t| t.min(slot.fetch.began)),
+        );
     }
 
     /// How many of the ids are usable or known to be absent.
@@ -100,19 +103,20 @@ pub fn sort_out(
     let mut sorted = Sorted::default();
     sorted.usable.reserve_exact(ids.len());
     for &id in ids.ascending() {
-        let judged = |(place, slot)| Some((place, slot, judge(slot, windows, fence, now)?));
+        let judged =
+            |(place, slot): (usize, Slot)| Some((place, slot, judge(&slot, windows, fence, now)?));
         let known = shelf.find(id).and_then(judged);
         let Some((place, slot, judged)) = known.filter(|known| known.2.usability <= worst) else {
             sorted.missing.push(id);
             continue;
         };
-        sorted.add(place, slot);
+        sorted.add(place, &slot);
         sorted.ttl_ms = Some(
             sorted
                 .ttl_ms
                 .map_or(judged.ttl_ms, |t| t.min(judged.ttl_ms)),
         );
-        if judged.usability > Usability::Fresh && slot.kind() == Kind::Item {
+        if judged.usability > Usability::Fresh && slot.kind == Kind::Item {
             sorted.stale.push(id);
         }
     }
@@ -127,10 +131,10 @@ pub fn judge(slot: &Slot, windows: &Windows, fence: &Fence<'_>, now: Time) -> Op
     if fence.covers(slot) && !planted!(NoFence) {
         return None;
     }
-    let (kind, age) = (slot.kind(), now.since(slot.fetched));
+    let (kind, age, jitter) = (slot.kind, now.since(slot.fetch.began), slot.fetch.jitter);
     Some(match fence.softens(slot) && !planted!(IgnoresSoftPurges) {
-        false => windows.judge(kind, age, slot.jitter),
-        true => windows.judge_softened(kind, age, slot.jitter),
+        false => windows.judge(kind, age, jitter),
+        true => windows.judge_softened(kind, age, jitter),
     })
 }
 

@@ -34,8 +34,10 @@ mod tests_only {
         DatedByItsEnd,
         /// Two phones of a user share a key.
         KeyWithoutDevice,
-        /// Two users share a key.
+        /// Two users share a key, and nobody looks for whom an item was fetched.
         KeyWithoutToken,
+        /// Two users share a key, and that is all.
+        KeyWithoutTokenAlone,
         /// A batch waits for the fetch of another key.
         WaitsAcrossKeys,
         /// A batch waits for a fetch that began before a mark, and trusts it.
@@ -60,7 +62,7 @@ mod tests_only {
         IgnoresSoftPurges,
     }
 
-    /// All of them.
+    /// All of them that break a promise.
     pub(crate) const ALL: &[Fault] = &[
         Fault::NoFence,
         Fault::NoSecondLook,

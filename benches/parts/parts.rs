@@ -17,7 +17,7 @@ use vms_edge::cache::clock::Clock;
 use vms_edge::cache::freshness::{Jitter, Windows};
 use vms_edge::cache::header::StoredHeader;
 use vms_edge::cache::marks::Marks;
-use vms_edge::cache::shelf::{FetchKind, Fill, Shelf};
+use vms_edge::cache::shelf::{Fetch, FetchKind, Fill, Shelf};
 use vms_edge::cache::store::Store;
 use vms_edge::cache::{Need, sort_out};
 use vms_edge::config::Config;
@@ -170,9 +170,12 @@ fn fill(edge: &Edge, ids: RangeInclusive<u64>) -> Fill {
     let items = take_apart(&header, &body, "id", &ids, &[]).expect("it fits");
     let (header, header_bytes) = edge.filler.store.share(StoredHeader::of(&header));
     Fill {
-        fetched: edge.filler.clock.now(),
-        jitter: Jitter::new(0),
-        by: FetchKind::Whole,
+        fetch: Fetch {
+            began: edge.filler.clock.now(),
+            user: edge.keys.holder(b"whoever"),
+            jitter: Jitter::new(0),
+            by: FetchKind::Whole,
+        },
         header,
         header_bytes,
         digests: Fill::digests(&body, &items),
@@ -187,7 +190,7 @@ struct Edge {
     config: Config,
     endpoint: Arc<BatchEndpoint>,
     filler: Arc<Filler>,
-    keys: KeyMaker,
+    keys: Arc<KeyMaker>,
     peer: Peer,
     /// Fills that were begun.
     fills: Arc<Mutex<Vec<Task>>>,
@@ -202,6 +205,7 @@ impl Edge {
         let (clock, _) = Clock::manual();
         let longest = Windows::new(batch).longest();
         let metrics = Arc::new(Metrics::new());
+        let keys = Arc::new(KeyMaker::new().expect("the system has randomness"));
         let fills: Arc<Mutex<Vec<Task>>> = Arc::default();
         let begun = Arc::clone(&fills);
         let (header, body) = answer(ids);
@@ -218,6 +222,7 @@ impl Edge {
             clock,
             metrics: Arc::clone(&metrics),
             spans: Arc::new(Spans::new(Arc::clone(&metrics)).0),
+            keys: Arc::clone(&keys),
             answers: Arc::new(Answers::new(64 << 20, 1 << 20).0),
             fetch_coding: config.upstream.fetch_coding,
             compression: config.compression.clone(),
@@ -227,7 +232,7 @@ impl Edge {
         Self {
             endpoint: Arc::new(BatchEndpoint::new(batch, &config.headers.vary, &metrics)),
             filler: Arc::new(filler),
-            keys: KeyMaker::new().expect("the system has randomness"),
+            keys,
             peer: Peer::new(address, Scheme::Http, &[]),
             config,
             fills,

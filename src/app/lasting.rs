@@ -32,6 +32,9 @@ use crate::request::key::KeyMaker;
 /// How much later than requests answers are coded: as much as there is.
 const LEAST_URGENT: i32 = 19;
 
+/// How long shelves of which nothing is of use may take room, unless it is needed.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
 /// What is remembered, counted and kept secret for as long as the process lives.
 pub(super) struct Lasting {
     pub(super) clock: Clock,
@@ -109,6 +112,7 @@ impl Lasting {
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
             spans: Arc::clone(&self.spans),
+            keys: Arc::clone(&self.keys),
             answers: Arc::clone(&self.answers),
             fetch_coding: config.upstream.fetch_coding,
             compression: config.compression.clone(),
@@ -187,6 +191,8 @@ impl Upkeep {
     /// Begins it.
     pub(super) fn of(site: &Site, runtime: &Handle) -> Self {
         let mut tasks = JoinSet::new();
+        let (store, clock) = (&site.filler.store, &site.filler.clock);
+        tasks.spawn_on(keep_swept(Arc::clone(store), clock.clone()), runtime);
         tasks.spawn_on(keep_resolved(Arc::clone(&site.servers)), runtime);
         let upstream = &site.config.upstream;
         if upstream.health.check != HealthCheck::Never {
@@ -194,6 +200,19 @@ impl Upkeep {
             tasks.spawn_on(checker::keep_checked(checker), runtime);
         }
         Self { _tasks: tasks }
+    }
+}
+
+/// Drops what is of no use any more, now and then.
+async fn keep_swept(store: Arc<Store>, clock: Clock) {
+    let mut tick = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        tick.tick().await;
+        let (store, now) = (Arc::clone(&store), clock.now());
+        let swept = tokio::task::spawn_blocking(move || store.sweep(now));
+        if swept.await.is_err() {
+            tracing::error!("sweeping panicked");
+        }
     }
 }
 

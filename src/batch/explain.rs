@@ -14,7 +14,6 @@ use super::plan::View;
 use super::{BatchEndpoint, fill::Filler};
 use crate::cache::freshness::{Kind, Usability};
 use crate::cache::judge;
-use crate::cache::shelf::Slot;
 use crate::config;
 use crate::ops::explain::{Answer, Explanation, Id, Mark, Refused, StoredId, Supposed, Treated};
 use crate::ops::moment::{Moment, seconds};
@@ -110,8 +109,8 @@ impl Explainer<'_> {
         let fence = filler.marks.fence(endpoint.config.endpoint, &batch.user);
         let id = |&id: &u64| {
             let slot = shelf.as_ref().and_then(|shelf| Some(shelf.find(id)?.1));
-            let judged = slot.and_then(|slot| judge(slot, &endpoint.windows, &fence, now));
-            let state = match (judged, slot.map(Slot::kind)) {
+            let judged = slot.and_then(|slot| judge(&slot, &endpoint.windows, &fence, now));
+            let state = match (judged, slot.map(|slot| slot.kind)) {
                 (None, _) => "missing",
                 (Some(judged), Some(Kind::Absence)) if judged.usability == Usability::Fresh => {
                     "absent"
@@ -120,21 +119,21 @@ impl Explainer<'_> {
             };
             let marked = slot.and_then(|slot| {
                 let (endpoint, marks) = (endpoint.config.endpoint, &filler.marks);
-                marks.covering(endpoint, &batch.user, id, slot.fetched)
+                marks.covering(endpoint, &batch.user, id, slot.fetch.began)
             });
             Id {
                 id,
                 state,
                 in_flight: in_flight.contains(&id),
                 stored: slot.map(|slot| StoredId {
-                    kind: match slot.kind() {
+                    kind: match slot.kind {
                         Kind::Item => "item",
                         Kind::Absence => "absence",
                     },
-                    age: seconds(now.since(slot.fetched)),
+                    age: seconds(now.since(slot.fetch.began)),
                     ttl: judged.map(|judged| milliseconds(judged.ttl_ms)),
-                    fetched: Moment::of(slot.fetched, now),
-                    by: slot.by.name(),
+                    fetched: Moment::of(slot.fetch.began, now),
+                    by: slot.fetch.by.name(),
                 }),
                 mark: marked.map(|marked| Mark {
                     scope: marked.scope.name(),

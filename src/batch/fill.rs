@@ -17,7 +17,7 @@ use crate::cache::clock::Clock;
 use crate::cache::freshness::{Jitter, Usability};
 use crate::cache::header::StoredHeader;
 use crate::cache::marks::Marks;
-use crate::cache::shelf::{FetchKind, Fill};
+use crate::cache::shelf::{Fetch, FetchKind, Fill};
 use crate::cache::store::{Reason, Store};
 use crate::config;
 use crate::ops::metrics::{FetchOutcome, Label, Metrics};
@@ -29,7 +29,7 @@ use crate::origin::forward;
 use crate::reply::answers::Answers;
 use crate::reply::order::Lesson;
 use crate::request::correlation::Correlation;
-use crate::request::key::{Key, UserId};
+use crate::request::key::{Key, KeyMaker, UserId};
 use crate::request::peer::Peer;
 use crate::request::trace::Place;
 
@@ -51,6 +51,8 @@ pub struct Filler {
     pub metrics: Arc<Metrics>,
     /// Where a fetch's span is put.
     pub spans: Arc<Spans>,
+    /// Tells users by their tokens.
+    pub keys: Arc<KeyMaker>,
     /// Answers that were made before.
     pub answers: Arc<Answers>,
     /// In which coding the VMS is asked for answers.
@@ -309,6 +311,9 @@ impl Filler {
         let request_id = &correlation.id;
         let keyed = Arc::clone(&question.keyed);
         let (request, body) = question.into_request(self).map_err(FetchError::Broken)?;
+        // By what is really sent, whatever key it is sent for.
+        let fetched_for = self.keys.holder_of(&request);
+        let fetched_for = fetched_for.expect("a batch has a plain token, and keeps it");
         let started = Instant::now();
         let answered = self.origin.fetch(&request, &body, course).await;
         let took = started.elapsed();
@@ -335,7 +340,7 @@ impl Filler {
             }
         };
         let fill = self
-            .take_apart(endpoint, &answer, ids, &keyed, by)
+            .take_apart(endpoint, &answer, ids, &keyed, fetched_for, by)
             .and_then(|fill| {
                 // Known first, then looked whether it was refused: a refusal does the two in the other order, so that one of
                 // them sees the other.
@@ -371,6 +376,7 @@ impl Filler {
         answer: &Answer,
         ids: &[u64],
         keyed: &[HeaderName],
+        user: UserId,
         by: FetchKind,
     ) -> Result<Fill, Unfit> {
         let mut ascending = ids.to_vec();
@@ -391,12 +397,15 @@ impl Filler {
         };
         let (header, header_bytes) = self.store.share(header);
         Ok(Fill {
-            fetched: match planted!(DatedByItsEnd) {
-                true => self.clock.now(),
-                false => answer.started,
+            fetch: Fetch {
+                began: match planted!(DatedByItsEnd) {
+                    true => self.clock.now(),
+                    false => answer.started,
+                },
+                user,
+                jitter: Jitter::new(fastrand::u16(..)),
+                by,
             },
-            jitter: Jitter::new(fastrand::u16(..)),
-            by,
             header,
             header_bytes,
             body: answer.body.clone(),
@@ -406,11 +415,18 @@ impl Filler {
         })
     }
 
+    /// Ends a shelf on which an item was found that was fetched with another user's token: nobody is shown any of it.
+    pub(super) fn end_foreign(&self, key: &Key) {
+        self.store.remove(key);
+        self.metrics.foreign_shelf();
+        tracing::error!("an item was about to be shown to another user than it was fetched for");
+    }
+
     fn store(&self, endpoint: &BatchEndpoint, key: Key, reason: Reason, fill: &Fill) {
         let now = self.clock.now();
         self.store.put(key, reason, fill, |slot| {
-            let age = now.since(slot.fetched);
-            let judged = endpoint.windows.judge(slot.kind(), age, slot.jitter);
+            let Fetch { began, jitter, .. } = slot.fetch;
+            let judged = endpoint.windows.judge(slot.kind, now.since(began), jitter);
             judged.usability != Usability::Expired
         });
     }

@@ -115,6 +115,25 @@ fn each_planted_fault_is_found() {
     println!("{found:?}");
 }
 
+#[test]
+fn what_was_fetched_for_another_user_is_shown_to_nobody_whatever_key_it_is_under() {
+    let ask = |user| Action::Ask {
+        user,
+        device: 0,
+        ids: 0b11,
+        no_cache: false,
+    };
+    let (on, deliver) = (Action::Run(50), Action::Deliver(0));
+    let schedule = [ask(0), on, deliver, on, ask(1), on];
+    let mut world = World::new();
+    planted::with(Fault::KeyWithoutTokenAlone, || {
+        let wrong = world.play(&schedule, 0).expect_err("the fault is noticed");
+        assert!(wrong.contains("PassedThrough(Foreign)"), "{wrong}");
+    });
+    assert!(world.counted("vms_edge_foreign_shelves_total 1"));
+    assert!(world.counted("vms_edge_cache_items 0"), "nor ever will be");
+}
+
 /// What two widgets of one phone are told, the second of which waits for the first's fetch, when that fails.
 fn told_when(failure: Failure) -> (String, String) {
     let ask = |ids| Action::Ask {

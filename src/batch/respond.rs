@@ -23,6 +23,9 @@ use crate::request::decline::Bypass;
 
 /// An answer put together from a shelf: in a coding if there is one that the client takes, and without a body if the
 /// client holds it.
+///
+/// `None` if any of its items was not fetched for this very user. Keys see to it that there is none; this holds where
+/// they, the store or whoever used them were wrong.
 pub(super) fn composed(
     filler: &Filler,
     shelf: &Shelf,
@@ -31,9 +34,13 @@ pub(super) fn composed(
     sequence: Sequence,
     now: Time,
     status: CacheStatus,
-) -> Reply {
+) -> Option<Reply> {
     let (answers, offered) = (&filler.answers, &filler.compression);
     let places = places(shelf, sorted, &batch.ids, sequence);
+    if !shelf.is_of(&batch.user, &places) && !planted!(KeyWithoutToken) {
+        filler.end_foreign(&batch.key);
+        return None;
+    }
     let (tag, asked) = shelf.tag(&places);
     let plain = || answers.plain(tag, asked, || compose(shelf, &places));
     let ready = match is_worth_coding(shelf, &places, batch, offered) {
@@ -81,13 +88,13 @@ pub(super) fn composed(
         .map_or(0, |oldest| now.since(oldest).as_secs());
     insert(&mut header, "Age", age);
     append(&mut header, "Cache-Status", status.to_value());
-    Reply {
+    Some(Reply {
         header,
         body,
         author: Author::Vms,
         result: status.result(),
         upstream: None,
-    }
+    })
 }
 
 /// Whether the answer with the items at `places` may be sent in a coding.

@@ -183,7 +183,7 @@ impl BatchEndpoint {
         let is_lacking = |id: &u64| match whole.find(*id) {
             _ if planted!(AnswersWithHoles) => false,
             Some(_) if planted!(NoSecondLook) => false,
-            Some((_, slot)) if was_brought(*id) => !planted!(TrustsOlder) && fence.covers(slot),
+            Some((_, slot)) if was_brought(*id) => !planted!(TrustsOlder) && fence.covers(&slot),
             _ => usable.missing.contains(id),
         };
         if batch.ids.in_order().iter().any(is_lacking) {
@@ -193,7 +193,10 @@ impl BatchEndpoint {
         // What landed may have taught another order than the one assumed before it.
         let sequence = self.order.sequence(&answered(whole, &all, batch))?;
         let status = counts.status(200, true);
-        let mut reply = respond::composed(filler, whole, &all, batch, sequence, now, status);
+        let reply = respond::composed(filler, whole, &all, batch, sequence, now, status);
+        let Some(mut reply) = reply else {
+            return Some(Outcome::PassThrough(Bypass::Foreign));
+        };
         reply.upstream = longest(fills);
         Some(Outcome::Reply(reply))
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// A point in monotonic time, in nanoseconds since the process began to look at the clock.
 ///
 /// Setting the machine's clock back or forth does not move it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(u64);
 
 impl Time {

@@ -300,7 +300,7 @@ impl Cover<'_> {
 impl Fence<'_> {
     /// Whether a slot's fetch began before a hard mark that covers it, or with it: it is not used any more.
     pub fn covers(&self, slot: &Slot) -> bool {
-        self.covers_time(slot.id, slot.fetched)
+        self.covers_time(slot.id, slot.fetch.began)
     }
 
     /// The same of anything about `id` whose fetch began at `began`.
@@ -312,7 +312,7 @@ impl Fence<'_> {
     /// Whether a slot's fetch began before a soft mark that covers it, or with it: it is stale at best.
     pub fn softens(&self, slot: &Slot) -> bool {
         let soft = self.soft.as_ref();
-        soft.is_some_and(|cover| cover.covers(slot.id, slot.fetched))
+        soft.is_some_and(|cover| cover.covers(slot.id, slot.fetch.began))
     }
 }
 

@@ -3,6 +3,9 @@
 //! A shelf never changes: a fill makes a new one from the old. Its items stand side by side in ascending order of their
 //! ids, which is the JSON array of them all: where one batch brought them, a batch for all of them is answered with that
 //! array itself, and neighbours are copied into an answer in one piece.
+//!
+//! Each item carries for whom it was fetched: by the token that was sent to the VMS, not by the key under which it is
+//! found. Whoever puts an answer together asks [`Shelf::is_of`] once more.
 
 mod array;
 
@@ -17,6 +20,7 @@ use super::clock::Time;
 use super::digest::{self, Digest};
 use super::freshness::{Jitter, Kind};
 use super::header::StoredHeader;
+use crate::request::key::UserId;
 use crate::request::tag::Tag;
 use array::{Array, Use};
 
@@ -31,7 +35,9 @@ pub const MAX_BYTES: usize = 16 << 20;
 /// One requester's items and known absences. Immutable.
 #[derive(Debug)]
 pub struct Shelf {
-    slots: Box<[Slot]>,
+    slots: Box<[Place]>,
+    /// The fetches that told what is in the slots.
+    fetches: Box<[Fetch]>,
     array: Array,
     header: Arc<StoredHeader>,
     /// What the header takes, if this shelf was the first to have it.
@@ -57,18 +63,40 @@ pub enum Asked {
 pub struct Slot {
     /// The id.
     pub id: u64,
-    /// When the fetch that told it began.
-    pub fetched: Time,
-    /// That fetch's share of the jitter.
+    /// Whether there is an item.
+    pub kind: Kind,
+    /// The fetch that told it.
+    pub fetch: Fetch,
+}
+
+/// A fetch of which something is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// When it began.
+    pub began: Time,
+    /// Whose token it carried.
+    pub user: UserId,
+    /// Its share of the jitter.
     pub jitter: Jitter,
-    /// What that fetch asked for.
+    /// What it asked for.
     pub by: FetchKind,
-    kind: Kind,
-    /// Where the item begins, or would. Where it ends is known from the next one.
-    start: u32,
+}
+
+/// A slot as it is kept.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    id: u64,
     /// Of the item's bytes.
     digest: Digest,
+    /// Where the item begins, or would. Where it ends is known from the next one.
+    start: u32,
+    /// Which of the shelf's fetches told it.
+    fetch: u16,
+    kind: Kind,
 }
+
+// An item of the VMS has some 500 bytes: each byte here is a fifth of a percent of all memory.
+const _: () = assert!(size_of::<Place>() == Shelf::SLOT_BYTES);
 
 /// What the fetch asked for that told of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,18 +120,11 @@ impl FetchKind {
     }
 }
 
-// How it was fetched, and what it is, stand where padding would: a shelf is no larger for it.
-const _: () = assert!(size_of::<Slot>() == 40);
-
 /// What one fetch told: items and absences, not yet on a shelf.
 #[derive(Debug)]
 pub struct Fill {
-    /// When the fetch began.
-    pub fetched: Time,
-    /// The fetch's share of the jitter.
-    pub jitter: Jitter,
-    /// What the fetch asked for.
-    pub by: FetchKind,
+    /// The fetch.
+    pub fetch: Fetch,
     /// The response header that a composed answer carries.
     pub header: Arc<StoredHeader>,
     /// Memory that this header takes beside those that are in use already, in bytes.
@@ -116,13 +137,6 @@ pub struct Fill {
     pub digests: Vec<Digest>,
     /// Ids that were asked and not answered.
     pub absent: Vec<u64>,
-}
-
-impl Slot {
-    /// An item, or the knowledge that there is none.
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
 }
 
 /// Memory that an allocation of so many bytes takes: allocators (mimalloc and jemalloc alike) hand out sizes of which there
@@ -139,6 +153,7 @@ pub fn occupied(bytes: usize) -> usize {
 /// One id on its way to a new shelf.
 struct Piece<'a> {
     slot: Slot,
+    digest: Digest,
     from: Source<'a>,
 }
 
@@ -158,16 +173,20 @@ impl Source<'_> {
 }
 
 impl Shelf {
+    /// Memory that one id takes beside its item.
+    pub const SLOT_BYTES: usize = 32;
+
     /// A shelf with what `fill` tells, and of `before` the slots that `fill` does not replace and that `keep` keeps.
     ///
     /// Where both know an id, the fetch that began later wins: a slow answer never hides a newer one.
     pub fn merged(before: Option<&Self>, fill: &Fill, keep: impl Fn(&Slot) -> bool) -> Self {
         let mut pieces = fill.pieces();
         if let Some(before) = before {
-            let slots = before.slots.iter().enumerate();
+            let slots = before.slots().enumerate();
             let kept = slots.filter(|(_, slot)| keep(slot));
             pieces.extend(kept.map(|(place, slot)| Piece {
-                slot: *slot,
+                slot,
+                digest: before.slots[place].digest,
                 from: Source::Shelf(before, before.range_at(place)),
             }));
         }
@@ -175,16 +194,17 @@ impl Shelf {
             true => Use::Parts,
             false => Use::Whole,
         };
-        pieces.sort_by_key(|piece| (piece.slot.id, Reverse(piece.slot.fetched)));
+        pieces.sort_by_key(|piece| (piece.slot.id, Reverse(piece.slot.fetch.began)));
         pieces.dedup_by_key(|piece| piece.slot.id);
         drop_longest_fetched(&mut pieces);
         let (header, header_bytes) = match before {
             Some(before) if *before.header == *fill.header => (&before.header, before.header_bytes),
             _ => (&fill.header, fill.header_bytes),
         };
-        let (slots, array) = side_by_side(&pieces);
+        let (array, slots, fetches) = side_by_side(&pieces);
         Self {
             slots: slots.into_boxed_slice(),
+            fetches: fetches.into_boxed_slice(),
             array: Array::new(array, usage),
             header: Arc::clone(header),
             header_bytes,
@@ -193,9 +213,31 @@ impl Shelf {
     }
 
     /// The slot of an id, and its place among the slots.
-    pub fn find(&self, id: u64) -> Option<(usize, &Slot)> {
+    pub fn find(&self, id: u64) -> Option<(usize, Slot)> {
         let place = self.slots.binary_search_by_key(&id, |slot| slot.id).ok()?;
-        Some((place, &self.slots[place]))
+        Some((place, self.slot(&self.slots[place])))
+    }
+
+    fn slot(&self, place: &Place) -> Slot {
+        Slot {
+            id: place.id,
+            kind: place.kind,
+            fetch: self.fetches[usize::from(place.fetch)],
+        }
+    }
+
+    /// When the latest fetch began that told what is known here.
+    pub fn latest(&self) -> Time {
+        let latest = self.fetches.iter().map(|fetch| fetch.began).max();
+        latest.unwrap_or_default()
+    }
+
+    /// Whether every item at `places` was fetched with this user's token.
+    pub fn is_of(&self, user: &UserId, places: &[usize]) -> bool {
+        let fetch = |&place: &usize| usize::from(self.slots[place].fetch);
+        places
+            .iter()
+            .all(|place| self.fetches[fetch(place)].user == *user)
     }
 
     /// The id at a place.
@@ -256,16 +298,17 @@ impl Shelf {
         &self.header
     }
 
-    /// How many ids it knows of.
-    pub fn slots(&self) -> &[Slot] {
-        &self.slots
+    /// What it knows, in ascending order of the ids.
+    pub fn slots(&self) -> impl ExactSizeIterator<Item = Slot> {
+        self.slots.iter().map(|place| self.slot(place))
     }
 
     /// Bytes of memory that it occupies, behind the `Arc` of a store.
     pub fn size_bytes(&self) -> usize {
         const COUNTS_OF_ARC: usize = 2 * size_of::<usize>();
         occupied(COUNTS_OF_ARC + size_of::<Self>())
-            + occupied(size_of_val::<[Slot]>(&self.slots))
+            + occupied(size_of_val::<[Place]>(&self.slots))
+            + occupied(size_of_val::<[Fetch]>(&self.fetches))
             + self.array.occupied()
             + self.header_bytes
     }
@@ -285,28 +328,49 @@ fn bits(places: &[usize]) -> Option<Places> {
     Some(bits)
 }
 
-/// The pieces as a JSON array, and where in it each of them stands.
-fn side_by_side(pieces: &[Piece<'_>]) -> (Vec<Slot>, Vec<u8>) {
+/// The pieces as a JSON array, where in it each of them stands, and the fetches that told them.
+fn side_by_side(pieces: &[Piece<'_>]) -> (Vec<u8>, Vec<Place>, Vec<Fetch>) {
     let mut array = Vec::with_capacity(length_of(pieces) + 2);
     array.push(b'[');
     let mut slots = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        let mut slot = piece.slot;
-        if slot.kind() == Kind::Item && array.len() > 1 {
+    let mut fetches = Fetches::default();
+    for Piece { slot, digest, from } in pieces {
+        if slot.kind == Kind::Item && array.len() > 1 {
             array.push(b',');
         }
-        slot.start = u32::try_from(array.len()).expect("a shelf is bounded far below 4 GiB");
-        match &piece.from {
+        slots.push(Place {
+            id: slot.id,
+            digest: *digest,
+            start: u32::try_from(array.len()).expect("a shelf is bounded far below 4 GiB"),
+            fetch: fetches.number(slot.fetch),
+            kind: slot.kind,
+        });
+        match from {
             Source::Fill(bytes) => array.extend_from_slice(bytes),
             Source::Shelf(before, range) => {
                 let parts = before.parts(range.clone());
                 parts.for_each(|part| array.extend_from_slice(part));
             }
         }
-        slots.push(slot);
     }
     array.push(b']');
-    (slots, array)
+    (array, slots, fetches.0)
+}
+
+/// The fetches of a shelf, each once.
+#[derive(Default)]
+struct Fetches(Vec<Fetch>);
+
+impl Fetches {
+    /// The number of a fetch. The ids of one are mostly neighbours, so that those of the last are looked at first.
+    fn number(&mut self, fetch: Fetch) -> u16 {
+        let known = self.0.iter().rposition(|known| *known == fetch);
+        let number = known.unwrap_or_else(|| {
+            self.0.push(fetch);
+            self.0.len() - 1
+        });
+        u16::try_from(number).expect("a shelf has far fewer slots, and each but one fetch")
+    }
 }
 
 /// Bytes of a JSON array's inside with these items.
@@ -319,7 +383,7 @@ fn drop_longest_fetched(pieces: &mut Vec<Piece<'_>>) {
     if pieces.len() <= MAX_SLOTS && length_of(pieces) <= MAX_BYTES {
         return;
     }
-    pieces.sort_by_key(|piece| Reverse(piece.slot.fetched));
+    pieces.sort_by_key(|piece| Reverse(piece.slot.fetch.began));
     pieces.truncate(MAX_SLOTS);
     let mut length = 0;
     pieces.retain(|piece| {
@@ -337,22 +401,24 @@ impl Fill {
     }
 
     fn pieces(&self) -> Vec<Piece<'_>> {
-        let slot = |id, kind, digest| Slot {
-            id,
-            fetched: self.fetched,
-            jitter: self.jitter,
-            by: self.by,
-            kind,
-            start: 0,
-            digest,
-        };
+        let fetch = self.fetch;
         let items = self.items.iter().zip(&self.digests);
         let items = items.map(|((id, range), digest)| Piece {
-            slot: slot(*id, Kind::Item, *digest),
+            slot: Slot {
+                id: *id,
+                kind: Kind::Item,
+                fetch,
+            },
+            digest: *digest,
             from: Source::Fill(&self.body[range.clone()]),
         });
         let absent = self.absent.iter().map(|id| Piece {
-            slot: slot(*id, Kind::Absence, Digest::default()),
+            slot: Slot {
+                id: *id,
+                kind: Kind::Absence,
+                fetch,
+            },
+            digest: Digest::default(),
             from: Source::Fill(b""),
         });
         items.chain(absent).collect()
@@ -385,9 +451,12 @@ pub(super) mod tests {
         });
         let items: Vec<_> = items.collect();
         Fill {
-            fetched: second(seconds),
-            jitter: Jitter::default(),
-            by: FetchKind::Whole,
+            fetch: Fetch {
+                began: second(seconds),
+                user: UserId::of_test(1),
+                jitter: Jitter::default(),
+                by: FetchKind::Whole,
+            },
             digests: Fill::digests(&body, &items),
             items,
             header: Arc::new(StoredHeader::of(&ResponseHeader::build(200, None).unwrap())),
@@ -407,7 +476,7 @@ pub(super) mod tests {
         let mut parts = shelf.parts(shelf.range_at(place));
         let text = std::str::from_utf8(parts.next().unwrap()).unwrap();
         assert!(parts.next().is_none());
-        assert_eq!(slot.kind() == Kind::Absence, text.is_empty());
+        assert_eq!(slot.kind == Kind::Absence, text.is_empty());
         Some(text)
     }
 
@@ -456,7 +525,7 @@ pub(super) mod tests {
         assert_eq!(shelf.array().unwrap(), &b"[two,nine]"[..]);
         let shelf = merged(Some(&shelf), &told(2, &[(5, "five")], &[10]));
         assert_eq!(shelf.array().unwrap(), &b"[two,five,nine]"[..]);
-        let ids: Vec<_> = shelf.slots().iter().map(|slot| slot.id).collect();
+        let ids: Vec<_> = shelf.slots().map(|slot| slot.id).collect();
         assert_eq!(ids, [1, 2, 5, 9, 10]);
         assert_eq!(text_of(&shelf, 9), Some("nine"));
         assert_eq!(text_of(&shelf, 10), Some(""));
@@ -471,7 +540,7 @@ pub(super) mod tests {
         assert_eq!(text_of(&shelf, 1), Some("new"));
         assert_eq!(text_of(&shelf, 2), Some(""));
         assert_eq!(text_of(&shelf, 3), Some("old"));
-        assert_eq!(shelf.find(1).unwrap().1.fetched, second(5));
+        assert_eq!(shelf.find(1).unwrap().1.fetch.began, second(5));
     }
 
     #[test]
@@ -495,7 +564,7 @@ pub(super) mod tests {
         let shelf = merged(None, &told(1, &[(1, "one"), (2, "two")], &[3, 4]));
         let fill = told(2, &[(5, "five")], &[4]);
         let shelf = Shelf::merged(Some(&shelf), &fill, |slot| slot.id == 2);
-        let ids: Vec<_> = shelf.slots().iter().map(|slot| slot.id).collect();
+        let ids: Vec<_> = shelf.slots().map(|slot| slot.id).collect();
         assert_eq!(ids, [2, 4, 5]);
         assert_eq!(shelf.array().unwrap(), &b"[two,five]"[..]);
     }
@@ -527,7 +596,7 @@ pub(super) mod tests {
             shelf = merged(Some(&shelf), &told(id, &[(id, &large)], &[]));
             assert!(shelf.array_len() <= MAX_BYTES + 2);
         }
-        let ids: Vec<_> = shelf.slots().iter().map(|slot| slot.id).collect();
+        let ids: Vec<_> = shelf.slots().map(|slot| slot.id).collect();
         assert_eq!(ids, [7, 8, 9]);
     }
 

@@ -1,19 +1,18 @@
-//! All shelves, within a bound of memory. The only file that knows moka.
+//! All shelves, within a bound of memory.
 //!
-//! A key holds one shelf; a fill replaces it atomically, so that two fills of one key never lose each other's items.
-//! When the bound is reached, moka's TinyLFU lets the shelves go that are asked least.
+//! A key holds one shelf. Fills of one key take turns, so that none loses another's items; whoever only reads waits for
+//! none of them. When the bound is reached, the shelves go that are asked least: `quick_cache` notes with a bit that one
+//! was asked (CLOCK-Pro), where a list of all of them would have to be kept in order.
 
 mod known;
+mod room;
 
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use moka::notification::RemovalCause;
-use moka::ops::compute::Op;
-use moka::sync::Cache;
+use parking_lot::Mutex;
 
 use super::clock::Time;
 use super::header::{Headers, StoredHeader};
@@ -21,18 +20,13 @@ use super::shelf::{Fill, Shelf, Slot};
 use crate::request::key::{Key, UserId};
 use known::Known;
 pub use known::Reason;
+use room::{Cause, Room};
 
-/// Memory that a shelf costs beside its own, in bytes: moka's entry, its places in the hash table and in two queues, the
-/// key, its share of the frequency sketch, and the knowledge of its user.
+/// Memory that a shelf costs beside its own, in bytes: its entry, its place in the hash table, the key, and the knowledge
+/// of its user.
 ///
-/// Measured with an allocator's own counts (`tests/memory.rs`): 509 to 558 from 20,000 shelves on, the most while a hash
-/// table has just grown; below, the table's 64 segments add 60 KiB in all, and with few shelves the rest of moka 150 KiB.
-const ENTRY_BYTES: usize = 530;
-
-/// Room is made when one part in so many of the bound was put since it was made last.
-///
-/// moka by itself makes room when it has been given 64 shelves, or several hundred by several threads, however large.
-const UNSETTLED_SHARE: u64 = 64;
+/// Measured with an allocator's own counts (`tests/memory.rs`): 199 to 263, the most while a table has just grown.
+const ENTRY_BYTES: usize = 250;
 
 /// Most bytes that one user may occupy, under all keys together; what was stored first goes.
 ///
@@ -42,24 +36,19 @@ const MAX_USER_BYTES: u64 = 32 << 20;
 /// Where the bound is small, it is one part in so many of it.
 const USER_SHARE: u64 = 8;
 
+/// So many locks that fills of different keys seldom wait for each other.
+const TURNS: u8 = 64;
+
 /// Every requester's shelf.
 pub struct Store {
-    shelves: ArcSwap<Shelves>,
+    room: Room,
+    /// One fill of a key at a time.
+    turns: Vec<Mutex<()>>,
     known: Arc<Known>,
-    evicted: Arc<Evicted>,
     headers: Headers,
-}
-
-/// The shelves within one bound; another bound needs a cache of its own, since moka's is fixed.
-struct Shelves {
-    cache: Cache<Key, Arc<Stored>>,
-    items: Arc<AtomicU64>,
-    max_bytes: u64,
-    longest: Duration,
-    /// Bytes that were put since room was made.
-    unsettled: AtomicU64,
-    /// Most bytes of one user.
-    share: u64,
+    max_bytes: AtomicU64,
+    /// For how long anything is of use, in nanoseconds of [`Time`].
+    longest: AtomicU64,
 }
 
 /// A shelf in the store, or on its way out of it. For as long as it lasts, its user is known.
@@ -110,51 +99,37 @@ pub struct Usage {
     pub evicted_for_user: u64,
 }
 
-/// How many shelves have had to go, within whatever bounds.
-#[derive(Default)]
-struct Evicted {
-    for_room: AtomicU64,
-    for_age: AtomicU64,
-    for_user: AtomicU64,
-}
-
-impl Evicted {
-    fn count(&self, cause: RemovalCause) {
-        let counter = match cause {
-            RemovalCause::Size => &self.for_room,
-            RemovalCause::Expired => &self.for_age,
-            RemovalCause::Explicit => &self.for_user,
-            RemovalCause::Replaced => return,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 impl Store {
-    /// A store that occupies at most `max_bytes`, and drops a shelf when nothing was put on it for `longest`.
+    /// A store that occupies at most `max_bytes`, and of which nothing is of use that was fetched longer than `longest` ago.
     pub fn new(max_bytes: u64, longest: Duration) -> Self {
-        let evicted = Arc::default();
         Self {
-            shelves: ArcSwap::from_pointee(Shelves::new(max_bytes, longest, &evicted)),
+            room: Room::new(max_bytes),
+            turns: (0..TURNS).map(|_| Mutex::default()).collect(),
             known: Arc::default(),
-            evicted,
             headers: Headers::default(),
+            max_bytes: max_bytes.into(),
+            longest: nanoseconds(longest).into(),
         }
     }
 
     /// Gives the store another bound and another longest time, and keeps what it has as far as that fits.
-    ///
-    /// What is put on a shelf in the same moment may be lost, and is then fetched again.
     pub fn resize(&self, max_bytes: u64, longest: Duration) {
-        let before = self.shelves.load();
-        if (before.max_bytes, before.longest) == (max_bytes, longest) {
+        self.longest.store(nanoseconds(longest), Ordering::Relaxed);
+        if self.max_bytes.swap(max_bytes, Ordering::Relaxed) == max_bytes {
             return;
         }
-        let shelves = Arc::new(Shelves::new(max_bytes, longest, &self.evicted));
-        let before = self.shelves.swap(Arc::clone(&shelves));
-        for (key, shelf) in &before.cache {
-            shelves.adopt(*key, &shelf);
+        self.room.resize(max_bytes);
+        for key in self.known.over(share(max_bytes)) {
+            self.room.remove(&key, Cause::User);
         }
+    }
+
+    /// Drops the shelves of which nothing is of use any more.
+    ///
+    /// Looks at every shelf, for a tenth of a microsecond each, and keeps nobody waiting meanwhile.
+    pub fn sweep(&self, now: Time) {
+        let longest = Duration::from_nanos(self.longest.load(Ordering::Relaxed));
+        self.room.sweep(|shelf| now.since(shelf.latest()) > longest);
     }
 
     /// The header to put on a shelf in place of `header`, and how many bytes of memory that adds to what is in use.
@@ -164,7 +139,7 @@ impl Store {
 
     /// The shelf of a key.
     pub fn shelf(&self, key: &Key) -> Option<Arc<Stored>> {
-        self.shelves.load().cache.get(key)
+        self.room.get(key)
     }
 
     /// Whether anything is stored for a user, under any key, or about to be.
@@ -182,97 +157,47 @@ impl Store {
     /// If that is more than one user's share, the user's other shelves make room for it, and if it is more by itself, it
     /// goes: nobody else's do.
     pub fn put(&self, key: Key, mut reason: Reason, fill: &Fill, keep: impl Fn(&Slot) -> bool) {
-        let shelves = self.shelves.load();
-        let (mut bytes, mut over) = (0, Vec::new());
-        shelves.cache.entry(key).and_compute_with(|before| {
-            let before = before.map(|entry| entry.into_value());
-            let before = before.as_deref().map(Deref::deref);
-            let shelf = Shelf::merged(before, fill, &keep);
-            bytes = weight(&shelf);
-            shelves.count(&shelf);
-            over = reason.put_down(key, bytes, shelves.share);
-            Op::Put(Arc::new(Stored {
+        let _turn = self.turns[usize::from(key.spread() % TURNS)].lock();
+        let before = self.room.peek(&key);
+        let shelf = Shelf::merged(before.as_deref().map(Deref::deref), fill, keep);
+        let share = share(self.max_bytes.load(Ordering::Relaxed));
+        let bytes = weight(&shelf);
+        let over = reason.put_down(key, bytes, share);
+        if u64::from(bytes) <= share {
+            let stored = Stored {
                 shelf,
                 rests_until: AtomicU64::new(0),
                 reason,
-            }))
-        });
-        for key in over {
-            shelves.cache.invalidate(&key);
+            };
+            self.room.put(key, Arc::new(stored));
         }
-        shelves.settle(bytes);
+        for key in over {
+            self.room.remove(&key, Cause::User);
+        }
+    }
+
+    /// Drops the shelf of a key.
+    pub fn remove(&self, key: &Key) {
+        self.room.remove(key, Cause::Asked);
     }
 
     /// How full it is.
     pub fn usage(&self) -> Usage {
-        let shelves = self.shelves.load();
-        shelves.cache.run_pending_tasks();
-        Usage {
-            bytes: shelves.cache.weighted_size(),
-            items: shelves.items.load(Ordering::Relaxed),
-            shelves: shelves.cache.entry_count(),
-            max_bytes: shelves.max_bytes,
-            evicted_for_room: self.evicted.for_room.load(Ordering::Relaxed),
-            evicted_for_age: self.evicted.for_age.load(Ordering::Relaxed),
-            evicted_for_user: self.evicted.for_user.load(Ordering::Relaxed),
-        }
+        self.room.usage(self.max_bytes.load(Ordering::Relaxed))
     }
 }
 
-impl Shelves {
-    fn new(max_bytes: u64, longest: Duration, evicted: &Arc<Evicted>) -> Self {
-        let items = Arc::new(AtomicU64::new(0));
-        let gone = Arc::clone(&items);
-        let evicted = Arc::clone(evicted);
-        let cache = Cache::builder()
-            .max_capacity(max_bytes)
-            .weigher(|_, shelf: &Arc<Stored>| weight(shelf))
-            .time_to_live(longest.max(Duration::from_secs(1)))
-            .eviction_listener(move |_, shelf: Arc<Stored>, cause| {
-                evicted.count(cause);
-                shelf.reason.take_off();
-                gone.fetch_sub(shelf.slots().len() as u64, Ordering::Relaxed);
-            })
-            .build();
-        Self {
-            cache,
-            items,
-            max_bytes,
-            longest,
-            unsettled: AtomicU64::new(0),
-            share: MAX_USER_BYTES.min(max_bytes / USER_SHARE),
-        }
-    }
-
-    /// Takes over a shelf, unless its key has a newer one already.
-    fn adopt(&self, key: Key, shelf: &Arc<Stored>) {
-        self.cache.entry(key).and_compute_with(|newer| match newer {
-            Some(_) => Op::Nop,
-            None => {
-                self.count(shelf);
-                Op::Put(Arc::clone(shelf))
-            }
-        });
-    }
-
-    /// Makes room, if much was put since that was done.
-    fn settle(&self, bytes: u32) {
-        let bytes = u64::from(bytes);
-        let unsettled = self.unsettled.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if unsettled > self.max_bytes / UNSETTLED_SHARE {
-            self.unsettled.store(0, Ordering::Relaxed);
-            self.cache.run_pending_tasks();
-        }
-    }
-
-    fn count(&self, shelf: &Shelf) {
-        let slots = shelf.slots().len() as u64;
-        self.items.fetch_add(slots, Ordering::Relaxed);
-    }
+/// Most bytes of one user, where all together have `max_bytes`.
+fn share(max_bytes: u64) -> u64 {
+    MAX_USER_BYTES.min(max_bytes / USER_SHARE)
 }
 
 fn weight(shelf: &Shelf) -> u32 {
     u32::try_from(shelf.size_bytes() + ENTRY_BYTES).expect("a shelf is bounded far below 4 GiB")
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    duration.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -281,7 +206,7 @@ mod tests {
 
     use pingora_http::RequestHeader;
 
-    use super::super::shelf::tests::{text_of, told};
+    use super::super::shelf::tests::{second, text_of, told};
     use super::known::MAX_SHELVES;
     use super::*;
     use crate::config::Config;
@@ -400,7 +325,7 @@ mod tests {
             }
         });
         let shelf = store.shelf(&ann).unwrap();
-        let ids: Vec<u64> = shelf.slots().iter().map(|slot| slot.id).collect();
+        let ids: Vec<u64> = shelf.slots().map(|slot| slot.id).collect();
         let all = u64::from(THREADS * FILLS);
         assert_eq!(ids, (1..=all).collect::<Vec<_>>());
         assert_eq!(store.usage().items, all);
@@ -438,18 +363,6 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_shelf_is_not_hidden_by_one_that_is_taken_over() {
-        let (store, keys) = store();
-        let ann = key(&keys, "ann");
-        put(&store, &keys, ann, &told(1, &[(1, "old")], &[]), |_| true);
-        let old = store.shelf(&ann).unwrap();
-        put(&store, &keys, ann, &told(2, &[(1, "new")], &[]), |_| true);
-        store.shelves.load().adopt(ann, &old);
-        assert_eq!(text_of(&store.shelf(&ann).unwrap(), 1), Some("new"));
-        assert_eq!(store.usage().items, 1);
-    }
-
-    #[test]
     fn a_user_is_known_until_the_last_shelf_is_gone() {
         let (store, keys) = store();
         let (ann, bob) = (keys.holder(b"ann"), keys.holder(b"bob"));
@@ -462,22 +375,45 @@ mod tests {
             store.put(key, store.know(ann), &told(1, &[(1, "a")], &[]), |_| true);
             store.put(key, store.know(ann), &told(2, &[(2, "b")], &[]), |_| true);
         }
-        let shelves = store.shelves.load_full();
-        shelves.cache.invalidate(&phones[0]);
-        shelves.cache.run_pending_tasks();
+        store.remove(&phones[0]);
         assert!(store.knows(&ann), "the other phone's are there");
-        shelves.cache.invalidate(&phones[1]);
-        shelves.cache.run_pending_tasks();
+        store.remove(&phones[1]);
         assert_eq!(store.usage().shelves, 0);
-        // What the store drops is freed while it is used, a little later.
-        for turn in 0..100_000 {
-            if !store.knows(&ann) {
-                return;
-            }
-            let absent = told(turn, &[], &[1]);
-            store.put(key(&keys, "bob"), store.know(bob), &absent, |_| true);
+        assert!(!store.knows(&ann), "a user without a shelf");
+    }
+
+    #[test]
+    fn a_shelf_of_no_use_goes_when_it_is_swept_and_no_other() {
+        let (store, keys) = store();
+        let (old, new) = (key(&keys, "old"), key(&keys, "new"));
+        let hour = 3600;
+        put(&store, &keys, old, &told(1, &[(1, "a")], &[]), |_| true);
+        put(&store, &keys, new, &told(1, &[(1, "a")], &[]), |_| true);
+        put(&store, &keys, new, &told(2, &[(2, "b")], &[]), |_| true);
+        store.sweep(second(1 + hour));
+        assert_eq!(store.usage().shelves, 2, "they are of use still");
+        store.sweep(second(2 + hour));
+        assert!(store.shelf(&old).is_none() && store.shelf(&new).is_some());
+        let usage = store.usage();
+        assert_eq!((usage.items, usage.evicted_for_age), (2, 1));
+        store.resize(usage.max_bytes, Duration::from_secs(1));
+        store.sweep(second(4));
+        assert_eq!(store.usage().shelves, 0, "by the time that holds now");
+    }
+
+    #[test]
+    fn a_smaller_store_leaves_each_user_a_smaller_share() {
+        let (store, keys) = store();
+        let megabyte = "x".repeat(1 << 20);
+        for phone in 0..7 {
+            let key = key_of(&keys, "ann", &phone.to_string());
+            put_anns(&store, &keys, key, &told(1, &[(1, &megabyte)], &[]));
         }
-        panic!("a user without a shelf is known for ever");
+        store.resize(32 << 20, Duration::from_secs(3600));
+        let usage = store.usage();
+        assert_eq!((usage.shelves, usage.evicted_for_user), (3, 4));
+        let latest = key_of(&keys, "ann", "6");
+        assert!(store.shelf(&latest).is_some());
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Site {
         let batch = batch.ok()?;
         let hit = endpoint.at_hand(&self.filler, &batch)?;
         self.admit(request, ctx.peer).ok()?;
-        let reply = hit.reply(endpoint, &self.filler, &batch);
+        let reply = hit.reply(endpoint, &self.filler, &batch)?;
         self.filler.metrics.batch(&endpoint.counters, reply.result);
         ctx.batch = Some(reply.result);
         ctx.ids = Some(batch.ids.len());

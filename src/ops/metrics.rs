@@ -145,6 +145,7 @@ pub struct Metrics {
     spans: CounterPer<SpanResult>,
     encoded: CounterPer<Coding>,
     order_contradictions: IntCounter,
+    foreign_shelves: IntCounter,
     life: Life,
     watched: Watched,
     process: Process,
@@ -206,6 +207,11 @@ impl Metrics {
                 "vms_edge_order_contradictions_total",
                 "Answers of the VMS in another order than the one learnt before.",
             ),
+            foreign_shelves: counter(
+                r,
+                "vms_edge_foreign_shelves_total",
+                "Shelves dropped since an item on them was fetched for another user.",
+            ),
             life: Life::new(r),
             watched: Watched::default(),
             process: Process::new(),
@@ -260,6 +266,11 @@ impl Metrics {
     /// Counts an answer in an unexpected order.
     pub fn order_contradicted(&self) {
         self.order_contradictions.inc();
+    }
+
+    /// Counts a shelf on which an item was found that was fetched for another user.
+    pub fn foreign_shelf(&self) {
+        self.foreign_shelves.inc();
     }
 
     /// Counts an invalidation.

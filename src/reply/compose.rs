@@ -101,10 +101,11 @@ mod tests {
     use crate::cache::freshness::{Jitter, Windows};
     use crate::cache::header::StoredHeader;
     use crate::cache::marks::Fence;
-    use crate::cache::shelf::{FetchKind, Fill};
+    use crate::cache::shelf::{Fetch, FetchKind, Fill};
     use crate::cache::{Need, sort_out};
     use crate::config;
     use crate::origin::answer::split;
+    use crate::request::key::UserId;
 
     fn item(id: u64) -> String {
         format!(
@@ -122,9 +123,12 @@ mod tests {
         let body = array(asked.intersection(owned).copied());
         let items = split(body.as_bytes(), "id").unwrap();
         Fill {
-            fetched: Clock::manual().0.now(),
-            jitter: Jitter::default(),
-            by: FetchKind::Whole,
+            fetch: Fetch {
+                began: Clock::manual().0.now(),
+                user: UserId::of_test(1),
+                jitter: Jitter::default(),
+                by: FetchKind::Whole,
+            },
             header: Arc::new(StoredHeader::of(&ResponseHeader::build(200, None).unwrap())),
             header_bytes: 0,
             digests: Fill::digests(body.as_bytes(), &items),

@@ -43,11 +43,13 @@ pub enum Bypass {
     Unfit,
     /// The answer of the VMS was too large to be held in memory, or the request for a part too long to be sent.
     TooLarge,
+    /// An item in memory was not fetched for this user. That never happens, and is not relied on.
+    Foreign,
 }
 
 impl Bypass {
     /// All of them, for the metric's closed set of labels.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Method,
         Self::Headers,
         Self::Authorization,
@@ -63,6 +65,7 @@ impl Bypass {
         Self::Body,
         Self::Unfit,
         Self::TooLarge,
+        Self::Foreign,
     ];
 
     /// The name in metrics, logs and `Cache-Status`.
@@ -83,6 +86,7 @@ impl Bypass {
             Self::Body => "body",
             Self::Unfit => "unfit",
             Self::TooLarge => "too_large",
+            Self::Foreign => "foreign",
         }
     }
 }

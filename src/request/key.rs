@@ -4,7 +4,8 @@
 //! headers, addressed host and scheme, and other parameters. Keys are made by HMAC-SHA-256 under a secret that is drawn
 //! anew for each process, so neither a key nor a memory dump of keys tells a token, and nobody outside can search for two
 //! requests with one key. Of what is as strong it is the fastest for a token of a kilobyte: processors have instructions
-//! for it. A key can be made only here, from a request that was checked.
+//! for it. Half of what it gives is kept (RFC 2104, 5): 128 bits that nobody can compute, of which a billion differ but
+//! for one chance in 10²⁰. A key can be made only here, from a request that was checked.
 
 use http::{HeaderName, header};
 use pingora_http::RequestHeader;
@@ -13,13 +14,20 @@ use ring::hmac;
 use super::ids::Form;
 use super::{Endpoint, Scheme};
 
-/// The identity of one requester's view: 256 bits, unguessable.
+/// The identity of one requester's view: 128 bits, unguessable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key([u8; 32]);
+pub struct Key([u8; 16]);
 
-/// The identity of one user, that is of one token: 256 bits, unguessable.
+/// The identity of one user, that is of one token: 128 bits, unguessable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UserId([u8; 32]);
+pub struct UserId([u8; 16]);
+
+impl Key {
+    /// A number that is spread evenly over keys.
+    pub fn spread(&self) -> u8 {
+        self.0[15]
+    }
+}
 
 impl UserId {
     /// A number that is spread evenly over users.
@@ -57,7 +65,12 @@ impl KeyMaker {
 
     /// The user who holds `token`.
     pub fn holder(&self, token: &[u8]) -> UserId {
-        UserId(digest(&self.users, token))
+        UserId(half(&digest(&self.users, token)))
+    }
+
+    /// The user whose token a request carries, if it carries one in the form that is understood.
+    pub fn holder_of(&self, request: &RequestHeader) -> Option<UserId> {
+        super::bearer(&request.headers).map(|token| self.holder(token))
     }
 
     pub(super) fn key(
@@ -68,7 +81,7 @@ impl KeyMaker {
         endpoint: &Endpoint<'_>,
     ) -> Key {
         let mut parts = Parts(Vec::with_capacity(512));
-        if !planted!(KeyWithoutToken) {
+        if !planted!(KeyWithoutToken) && !planted!(KeyWithoutTokenAlone) {
             parts.add(&user.0);
         }
         // What a reload may change of how a request is read, so that nothing is taken for what it was before.
@@ -101,7 +114,7 @@ impl KeyMaker {
             }
             parts.add_header(request, name);
         }
-        Key(digest(&self.keys, &parts.0))
+        Key(half(&digest(&self.keys, &parts.0)))
     }
 }
 
@@ -110,6 +123,11 @@ fn digest(key: &hmac::Key, message: &[u8]) -> [u8; 32] {
     tag.as_ref()
         .try_into()
         .expect("a tag of HMAC-SHA-256 has 32 bytes")
+}
+
+fn half(digest: &[u8; 32]) -> [u8; 16] {
+    let (half, _) = digest.split_at(16);
+    half.try_into().expect("half of 32 bytes are 16")
 }
 
 /// The headers that a key covers, beside the token.
@@ -163,7 +181,7 @@ impl Parts {
 impl Key {
     /// Some key, for tests of what only compares them.
     pub(crate) fn of_test(number: u8) -> Self {
-        Self([number; 32])
+        Self([number; 16])
     }
 }
 
@@ -171,7 +189,7 @@ impl Key {
 impl UserId {
     /// Some user, for tests of what only compares them.
     pub(crate) fn of_test(number: u8) -> Self {
-        Self([number; 32])
+        Self([number; 16])
     }
 }
 

@@ -211,6 +211,7 @@ async fn pass_through_because(reason: Bypass, ann: &Widget<'_>, world: &World) {
             world.vms.fault(Fault::Endless, Times::Once);
             drop(ann.asks([2]).await.gets([2]));
         }
+        Bypass::Foreign => unreachable!("only a fault of the edge's own makes it"),
     }
 }
 
@@ -218,7 +219,8 @@ async fn pass_through_because(reason: Bypass, ann: &Widget<'_>, world: &World) {
 async fn every_reason_to_pass_a_batch_through_is_counted_under_its_name() {
     let world = World::with("headers.check = \"forward\"").await;
     let ann = world.user(1);
-    for reason in Bypass::ALL {
+    let all = Bypass::ALL.into_iter();
+    for reason in all.filter(|reason| *reason != Bypass::Foreign) {
         let before = Scrape::settled(world.edge.admin).await;
         pass_through_because(reason, &ann, &world).await;
         let now = Scrape::settled(world.edge.admin).await;

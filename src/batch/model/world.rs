@@ -78,6 +78,7 @@ impl World {
         let tasks = Tasks::default();
         let spawner = tasks.clone();
         let metrics = Arc::new(Metrics::new());
+        let keys = Arc::new(KeyMaker::new().expect("the system has randomness"));
         let filler = Arc::new(Filler {
             store: Arc::new(Store::new(64 << 20, longest)),
             marks: Arc::new(Marks::new(longest)),
@@ -89,12 +90,12 @@ impl World {
             clock,
             metrics: Arc::clone(&metrics),
             spans: Arc::new(Spans::new(Arc::clone(&metrics)).0),
+            keys: Arc::clone(&keys),
             answers: Arc::new(Answers::new(64 << 20, 1 << 20).0),
             fetch_coding: CONFIG.upstream.fetch_coding,
             compression: CONFIG.compression.clone(),
             host: None,
         });
-        let keys = Arc::new(KeyMaker::new().expect("the system has randomness"));
         Self {
             hand,
             vms,
@@ -147,6 +148,7 @@ impl World {
         self.vms.begin();
         self.tasks.clear();
         self.keys = Arc::new(KeyMaker::new().expect("the system has randomness"));
+        self.filler = filler(&self.filler, &self.keys, &self.tasks);
         self.invalidator = invalidator(&self.filler, &self.keys);
         self.rng = Rng::with_seed(seed);
         self.clients.clear();
@@ -449,6 +451,28 @@ impl World {
 fn chosen<T>(from: impl Iterator<Item = T>, nth: u8) -> Option<T> {
     let mut from: Vec<T> = from.collect();
     (!from.is_empty()).then(|| from.swap_remove(usize::from(nth) % from.len()))
+}
+
+/// The same as `before`, with other keys.
+fn filler(before: &Filler, keys: &Arc<KeyMaker>, tasks: &Tasks) -> Arc<Filler> {
+    let tasks = tasks.clone();
+    Arc::new(Filler {
+        store: Arc::clone(&before.store),
+        marks: Arc::clone(&before.marks),
+        flights: Arc::clone(&before.flights),
+        detach: Box::new(move |fill| {
+            tasks.spawn(fill);
+        }),
+        origin: Arc::clone(&before.origin),
+        clock: before.clock.clone(),
+        metrics: Arc::clone(&before.metrics),
+        spans: Arc::clone(&before.spans),
+        keys: Arc::clone(keys),
+        answers: Arc::clone(&before.answers),
+        fetch_coding: before.fetch_coding,
+        compression: before.compression.clone(),
+        host: None,
+    })
 }
 
 fn invalidator(filler: &Arc<Filler>, keys: &Arc<KeyMaker>) -> Invalidator {

@@ -63,6 +63,18 @@ impl Known {
         self.shard(user).lock().contains_key(user)
     }
 
+    /// Takes off every account the shelves put down first, until what is left fits within `share`.
+    pub(super) fn over(&self, share: u64) -> Vec<Key> {
+        let of_shard = |shard: &Mutex<HashMap<UserId, Account>>| {
+            let mut users = shard.lock();
+            let over = users
+                .values_mut()
+                .flat_map(|account| account.make_room(0, share));
+            over.collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(of_shard).collect()
+    }
+
     /// Bytes that are put down to a user's account.
     #[cfg(test)]
     pub(super) fn bytes_of(&self, user: &UserId) -> u64 {
