@@ -41,6 +41,7 @@ use crate::ops::metrics::{EndpointCounters, ItemResult, Metrics};
 use crate::origin::collapse::Lead;
 use crate::origin::fetch::FetchError;
 use crate::reply::cache_status::{BatchResult, CacheStatus};
+use crate::reply::error::EdgeError;
 use crate::reply::order::{Order, Sequence};
 use crate::request::correlation::Correlation;
 use crate::request::decline::Bypass;
@@ -123,6 +124,20 @@ pub struct Reply {
     pub result: BatchResult,
     /// How long the VMS was waited for.
     pub upstream: Option<Duration>,
+}
+
+impl Reply {
+    /// An error of the edge's own, to a request that was not looked at any further.
+    pub fn error(error: &EdgeError) -> Self {
+        let body = error.body();
+        Self {
+            header: error.header(body.len()),
+            body,
+            author: Author::Edge,
+            result: BatchResult::Rejected,
+            upstream: None,
+        }
+    }
 }
 
 /// All of a batch, fresh in memory.

@@ -97,6 +97,18 @@ impl RequestContext {
         }
     }
 
+    /// Notes that the request comes too soon, and tells what is to be answered.
+    fn limited(&mut self, endpoint: Option<&Arc<BatchEndpoint>>, limited: Limited) -> EdgeError {
+        let metrics = &self.site.filler.metrics;
+        metrics.rate_limited(limited.by);
+        if let Some(endpoint) = endpoint {
+            metrics.batch(&endpoint.counters, BatchResult::Rejected);
+            self.batch = Some(BatchResult::Rejected);
+        }
+        self.limited = Some(limited);
+        limited.into()
+    }
+
     /// When the whole body of the request must have come.
     fn body_deadline(&self) -> Option<Instant> {
         let limit = self.site.config.limits.body_timeout;
@@ -142,15 +154,9 @@ impl EdgeProxy {
         endpoint: Option<&Arc<BatchEndpoint>>,
         limited: Limited,
     ) -> Result<()> {
-        let metrics = &ctx.site.filler.metrics;
-        metrics.rate_limited(limited.by);
-        if let Some(endpoint) = endpoint {
-            metrics.batch(&endpoint.counters, BatchResult::Rejected);
-            ctx.batch = Some(BatchResult::Rejected);
-        }
-        ctx.limited = Some(limited);
+        let error = ctx.limited(endpoint, limited);
         client::drain_small_body(session);
-        client::write_error(session, &limited.into(), &ctx.correlation.id).await
+        client::write_error(session, &error, &ctx.correlation.id).await
     }
 }
 

@@ -68,8 +68,8 @@ impl Site {
         self.endpoints.iter().any(asks)
     }
 
-    /// The answer to a request without a body, if it is a batch that memory answers with nothing but what is fresh, and it
-    /// does not come too soon. What has such an answer is counted; of all else nothing is noted.
+    /// The answer to a request without a body, if it is a batch that memory answers with nothing but what is fresh: an
+    /// error, if it comes too soon. What has such an answer is counted; of all else nothing is noted.
     pub(super) fn at_hand(
         &self,
         request: &RequestHeader,
@@ -81,7 +81,10 @@ impl Site {
         let batch = endpoint.understand(request, b"", checked, &keyed, ctx.peer, &self.keys);
         let batch = batch.ok()?;
         let hit = endpoint.at_hand(&self.filler, &batch)?;
-        self.admit(request, ctx.peer).ok()?;
+        // Asked once and for all: a limit counts whoever asks it.
+        if let Err(limited) = self.admit(request, ctx.peer) {
+            return Some(Reply::error(&ctx.limited(Some(endpoint), limited)));
+        }
         let reply = hit.reply(endpoint, &self.filler, &batch)?;
         self.filler.metrics.batch(&endpoint.counters, reply.result);
         ctx.batch = Some(reply.result);

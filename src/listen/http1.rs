@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
@@ -26,7 +26,7 @@ use tokio::time::{Instant, Sleep, timeout};
 
 use super::IDLE_TIMEOUT;
 use super::shared::Phase;
-use super::stream::{ClientStream, HeaderWait, RECEIVED_BYTES};
+use super::stream::{ClientStream, HeaderWait, RECEIVED_BYTES, without_empty_lines};
 use crate::request::Scheme;
 
 /// Whom requests are for.
@@ -206,7 +206,7 @@ impl Waiting {
         at_once: impl Fn(&[u8]) -> Option<A>,
     ) -> Came<A> {
         self.idle.begin();
-        skip_empty_lines(client.ahead());
+        client.skip_empty_lines();
         if !client.ahead().is_empty() {
             // What was sent ahead is no reason to keep others waiting.
             tokio::task::consume_budget().await;
@@ -268,11 +268,18 @@ fn poll_came<A>(
         loop {
             let mut buffer = ReadBuf::new(received);
             ready!(client.poll_receive(cx, &mut buffer))?;
-            let came = buffer.filled();
-            if came.is_empty() {
+            if buffer.filled().is_empty() {
                 return Poll::Ready(Ok(Came::Nothing));
             }
             let known = client.ahead().len();
+            let came = match known {
+                0 => without_empty_lines(buffer.filled()),
+                _ => buffer.filled(),
+            };
+            if came.is_empty() {
+                client.nothing_came();
+                continue;
+            }
             if known == 0
                 && let Some(end) = end_of_header(came, 0)
             {
@@ -306,16 +313,6 @@ fn look_ahead<A>(
         Some(answer) => Came::AtOnce(answer),
         None => Came::Request(head),
     })
-}
-
-/// Old clients end a body with a line more than its length tells, which is no beginning of a request. Where nothing else is
-/// ahead, nothing is kept of the memory in which something was.
-fn skip_empty_lines(ahead: &mut BytesMut) {
-    let is_of_header = |byte: &u8| !matches!(byte, b'\r' | b'\n');
-    match ahead.iter().position(is_of_header) {
-        Some(first) => ahead.advance(first),
-        None => *ahead = BytesMut::new(),
-    }
 }
 
 /// Where the header at the beginning of `bytes` ends, if it does; it does not within the first `known` bytes.
@@ -356,20 +353,6 @@ mod tests {
             (b"", None),
         ] {
             assert_eq!(end_of_header(bytes, 0), end, "{}", bytes.escape_ascii());
-        }
-    }
-
-    #[test]
-    fn empty_lines_after_a_body_begin_no_request() {
-        for (ahead, left) in [
-            ("\r\n", ""),
-            ("\n\r\nGET", "GET"),
-            ("GET\r\n", "GET\r\n"),
-            ("", ""),
-        ] {
-            let mut ahead = BytesMut::from(ahead);
-            skip_empty_lines(&mut ahead);
-            assert_eq!(ahead, left);
         }
     }
 

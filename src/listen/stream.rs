@@ -44,6 +44,9 @@ const MAX_HEADER_BYTES: usize = 64 << 10;
 /// Bytes that are received at once while a request is waited for.
 pub(super) const RECEIVED_BYTES: usize = 16 << 10;
 
+/// Most bytes that a record of TLS protects (RFC 8446, 5.1).
+const RECORD_BYTES: usize = 16 << 10;
+
 /// What is received at once of a further request while one is being answered.
 const AHEAD_BYTES: usize = 4 << 10;
 
@@ -87,6 +90,14 @@ impl HeaderWait {
             Awaited::First => self.set(Awaited::FirstBegun),
             Awaited::Next => self.set(Awaited::NextBegun),
             Awaited::FirstBegun | Awaited::NextBegun | Awaited::Nothing => {}
+        }
+    }
+
+    fn nothing_came(&self) {
+        match self.state() {
+            Awaited::FirstBegun => self.set(Awaited::First),
+            Awaited::NextBegun => self.set(Awaited::Next),
+            Awaited::First | Awaited::Next | Awaited::Nothing => {}
         }
     }
 
@@ -211,6 +222,20 @@ impl ClientStream {
         &mut self.ahead
     }
 
+    /// Empty lines are no beginning of a request. Where nothing else is ahead, nothing is kept of the memory in which
+    /// something was.
+    pub(super) fn skip_empty_lines(&mut self) {
+        match without_empty_lines(&self.ahead).len() {
+            0 => self.ahead = BytesMut::new(),
+            left => self.ahead.advance(self.ahead.len() - left),
+        }
+    }
+
+    /// What came was no part of a header.
+    pub(super) fn nothing_came(&mut self) {
+        self.wait.nothing_came();
+    }
+
     /// Gives away all that is ahead, whatever requests it is of: only Pingora knows then where the next one begins.
     pub(super) fn give_ahead(&mut self) -> BytesMut {
         self.is_given = true;
@@ -301,8 +326,11 @@ impl ClientStream {
                 Ok(())
             }
             Transport::Tls(stream) => {
-                // In one piece, and so in as few records as can be.
-                stream.write_all(&[head, body].concat()).await?;
+                // The first record is filled, so that there are as few as can be.
+                let of_body = body.len().min(RECORD_BYTES.saturating_sub(head.len()));
+                let (with_head, rest) = body.split_at(of_body);
+                stream.write_all(&[head, with_head].concat()).await?;
+                stream.write_all(rest).await?;
                 stream.flush().await
             }
         }
@@ -334,17 +362,18 @@ impl ClientStream {
 
     /// Nothing but the end of the connection: what comes else is of the next request.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.ahead.is_empty() {
-            // The client waits for an answer, and for more than one.
-            return Poll::Pending;
+        self.skip_empty_lines();
+        while self.ahead.is_empty() {
+            let mut bytes = [MaybeUninit::uninit(); AHEAD_BYTES];
+            let mut came = ReadBuf::uninit(&mut bytes);
+            ready!(either!(&mut self.io, io => Pin::new(io).poll_read(cx, &mut came)))?;
+            if came.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let came = without_empty_lines(came.filled());
+            self.ahead.extend_from_slice(came);
         }
-        let mut bytes = [MaybeUninit::uninit(); AHEAD_BYTES];
-        let mut came = ReadBuf::uninit(&mut bytes);
-        ready!(either!(&mut self.io, io => Pin::new(io).poll_read(cx, &mut came)))?;
-        if came.filled().is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        self.ahead.extend_from_slice(came.filled());
+        // The client waits for an answer, and for more than one.
         Poll::Pending
     }
 
@@ -485,5 +514,29 @@ impl GetProxyDigest for ClientStream {
 impl GetSocketDigest for ClientStream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         either!(&self.io, io => io.get_socket_digest())
+    }
+}
+
+/// Without the empty lines before a request: old clients end a body with a line more than its length tells (RFC 9112, 2.2).
+pub(super) fn without_empty_lines(bytes: &[u8]) -> &[u8] {
+    let is_of_line = |byte: &u8| !matches!(byte, b'\r' | b'\n');
+    let first = bytes.iter().position(is_of_line);
+    &bytes[first.unwrap_or(bytes.len())..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_lines_begin_no_request() {
+        for (bytes, left) in [
+            ("\r\n", ""),
+            ("\n\r\nGET", "GET"),
+            ("GET\r\n", "GET\r\n"),
+            ("", ""),
+        ] {
+            assert_eq!(without_empty_lines(bytes.as_bytes()), left.as_bytes());
+        }
     }
 }

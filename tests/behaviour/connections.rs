@@ -177,6 +177,8 @@ async fn who_says_nothing_is_closed_without_a_word_but_not_between_two_requests(
     );
     let (_vms, edge) = edge(&settings).await;
     let mut kept = served(&edge).await;
+    let mut with_a_line_too_many = served(&edge).await;
+    with_a_line_too_many.send("\r\n").await;
     let mut greeted = authority.client(edge.tls[0], "a.example").await;
     let mut silent = Client::connect(edge.address).await;
     let mut handshake = Client::connect(edge.tls[0]).await;
@@ -189,8 +191,28 @@ async fn who_says_nothing_is_closed_without_a_word_but_not_between_two_requests(
     drop(soon("the end of the connection", h2).await);
     let failed = "vms_edge_tls_handshakes_total{result=\"failed\"}";
     Scrape::once(edge.admin, failed, 1.0).await;
-    // By now it has waited for longer than a header may take.
+    // By now they have waited for longer than a header may take.
     assert_eq!(kept.get("/").await.status, 200);
+    assert_eq!(with_a_line_too_many.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_the_vms_thinks_is_noticed_whatever_lines_it_sent_before() {
+    let vms = Scripted::start(|mut connection: Connection| async move {
+        connection.request().await;
+        connection.wire.closed().await;
+    })
+    .await;
+    let edge = TestEdge::before(vms.address);
+    let in_flight = "vms_edge_requests_in_flight";
+    for lines in ["", "\r\n", "\r\n\n\r\n"] {
+        let mut client = Client::connect(edge.address).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        Scrape::once(edge.admin, in_flight, 1.0).await;
+        client.send(lines).await;
+        drop(client);
+        Scrape::once(edge.admin, in_flight, 0.0).await;
+    }
 }
 
 #[tokio::test]

@@ -53,6 +53,22 @@ async fn a_user_who_asks_too_often_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_hit_that_is_refused_costs_its_address_one_request_and_no_more() {
+    let limits = "[limits]\nuser_rate = 1\naddress_rate = 1\naddress_burst = 10\n";
+    let world = World::with(limits).await;
+    let ann = world.user(1);
+    ann.asks([1]).await.is("fwd=miss");
+    for _ in 0..8 {
+        ann.asks([1]).await.status(429);
+    }
+    world.user(2).asks([1]).await.is("fwd=miss");
+    world.user(3).asks([1]).await.status(429);
+    let counted = Scrape::settled(world.edge.admin).await;
+    let by = |limit| counted.value(&format!("vms_edge_rate_limited_total{{by=\"{limit}\"}}"));
+    assert_eq!((by("user"), by("address")), (8.0, 1.0));
+}
+
+#[tokio::test]
 async fn writing_a_token_in_another_way_makes_no_other_user() {
     let world = World::with("[limits]\nuser_rate = 1\n").await;
     let ann = world.user(1);
