@@ -2,15 +2,17 @@
 //!
 //! [`Workers`] accept. Each connection then goes through `connection`: it finds a place within the limits (`places`), tells
 //! who it is for (`proxy_protocol`) and shakes hands ([`certificates`]), all before one deadline, which goes on until the
-//! first request's header is there (`stream`, on a `socket`). What all of them share is in `shared`. From then on
-//! it is the application's. What the application is, this room does not know: anything that Pingora can hand HTTP sessions
-//! to.
+//! first request's header is there (`stream`, on a `transport`, of which one is a `socket`). What all of them share is in
+//! `shared`. With HTTP/2 it is Pingora's from then on. With HTTP/1.1 its requests are read here, one after the other
+//! (`http1`): the application may have an answer at hand, and Pingora is given the others. What the application is, this
+//! room does not know.
 //!
 //! Pingora's own accept loop does none of these, so it is not used. What it does do is done here too: its sockets' options,
 //! and what it tells the application of a connection.
 
 pub mod certificates;
 mod connection;
+mod exchange;
 mod http1;
 mod http2;
 mod places;
@@ -18,6 +20,7 @@ mod proxy_protocol;
 mod shared;
 mod socket;
 mod stream;
+mod transport;
 mod workers;
 
 use std::time::Duration;

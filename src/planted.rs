@@ -1,18 +1,19 @@
 //! Faults planted in the deciding parts, so that the model of `batch` can show that it would find them.
 //!
-//! `planted!(NoFence)` is `false` in every build but the tests', and there too unless a test plants that fault.
+//! `planted!(NoFence)` is `false` in every build but the tests', and there too unless a test plants that fault, or one of
+//! several.
 
 #[cfg(not(test))]
 macro_rules! planted {
-    ($fault:ident) => {
+    ($($fault:ident),+) => {
         false
     };
 }
 
 #[cfg(test)]
 macro_rules! planted {
-    ($fault:ident) => {
-        $crate::planted::is($crate::planted::Fault::$fault)
+    ($($fault:ident),+) => {
+        ($($crate::planted::is($crate::planted::Fault::$fault))||+)
     };
 }
 

@@ -251,7 +251,8 @@ impl Edge {
     fn has_at_hand(&self, batch: &BatchRequest) -> Reply {
         let hit = self.endpoint.at_hand(&self.filler, batch);
         let hit = hit.expect("it is stored");
-        hit.reply(&self.endpoint, &self.filler, batch)
+        let reply = hit.reply(&self.endpoint, &self.filler, batch);
+        reply.expect("it is this user's")
     }
 
     /// From the request's header to the answer, with a fetch if one is needed.

@@ -41,8 +41,8 @@ pub(super) fn composed(
         filler.end_foreign(&batch.key);
         return None;
     }
-    let (tag, asked) = shelf.tag(&places);
-    let plain = || answers.plain(tag, asked, || compose(shelf, &places));
+    let (tag, recurrence) = shelf.tag(&places);
+    let plain = || answers.plain(tag, recurrence, || compose(shelf, &places));
     let ready = match is_worth_coding(shelf, &places, batch, offered) {
         true => answers.coded(tag, &batch.accepted, &offered.codings),
         false => Ready::default(),

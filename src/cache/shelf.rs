@@ -49,9 +49,9 @@ pub struct Shelf {
 /// Places on a shelf, each a bit: those of an answer in ascending order, as nearly all answers are.
 type Places = u64;
 
-/// Whether an answer was the last that was asked of a shelf.
+/// Whether an answer is the one that was asked of a shelf last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum Recurrence {
     /// Another was, or it is not known.
     Anew,
     /// It was.
@@ -260,20 +260,20 @@ impl Shelf {
     }
 
     /// The tag of the answer that has the items at `places`, in this order, and whether it was asked last, too.
-    pub fn tag(&self, places: &[usize]) -> (Tag, Asked) {
+    pub fn tag(&self, places: &[usize]) -> (Tag, Recurrence) {
         let digests = places.iter().map(|&place| self.slots[place].digest);
         let Some(asked) = bits(places) else {
-            return (digest::tag(digests), Asked::Anew);
+            return (digest::tag(digests), Recurrence::Anew);
         };
         let mut last = self.last.try_lock();
         match last.as_deref() {
-            Some(Some((places, tag))) if *places == asked => (*tag, Asked::Again),
+            Some(Some((places, tag))) if *places == asked => (*tag, Recurrence::Again),
             _ => {
                 let tag = digest::tag(digests);
                 if let Some(last) = &mut last {
                     **last = Some((asked, tag));
                 }
-                (tag, Asked::Anew)
+                (tag, Recurrence::Anew)
             }
         }
     }
@@ -489,16 +489,22 @@ pub(super) mod tests {
         };
         let ask = |ids: &[u64]| shelf.tag(&places(ids));
         let (tag, first) = ask(&[1, 2]);
-        assert_eq!((first, ask(&[1, 2])), (Asked::Anew, (tag, Asked::Again)));
+        assert_eq!(
+            (first, ask(&[1, 2])),
+            (Recurrence::Anew, (tag, Recurrence::Again))
+        );
         for other in [&[2, 1][..], &[1, 2, 4], &[1, 4], &[1], &[]] {
             let (told, asked) = ask(other);
-            assert!(told != tag && asked == Asked::Anew, "{other:?}");
+            assert!(told != tag && asked == Recurrence::Anew, "{other:?}");
             ask(&[1, 2]);
         }
         // In the order asked, nothing is known again, and nothing else is forgotten for it.
         assert_eq!(ask(&[2, 1]), ask(&[2, 1]));
-        assert_eq!(ask(&[1, 2]), (tag, Asked::Again));
-        assert_eq!([ask(&[]).1, ask(&[]).1], [Asked::Anew, Asked::Again]);
+        assert_eq!(ask(&[1, 2]), (tag, Recurrence::Again));
+        assert_eq!(
+            [ask(&[]).1, ask(&[]).1],
+            [Recurrence::Anew, Recurrence::Again]
+        );
     }
 
     #[test]
@@ -516,7 +522,10 @@ pub(super) mod tests {
         let items: Vec<(u64, &str)> = (1..=70).map(|id| (id, "a")).collect();
         let shelf = merged(None, &told(1, &items, &[]));
         let again = |place| (shelf.tag(&[place]), shelf.tag(&[place]).1).1;
-        assert_eq!((again(63), again(64)), (Asked::Again, Asked::Anew));
+        assert_eq!(
+            (again(63), again(64)),
+            (Recurrence::Again, Recurrence::Anew)
+        );
     }
 
     #[test]

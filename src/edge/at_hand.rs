@@ -38,8 +38,8 @@ pub struct Front {
     in_flight: IntGauge,
 }
 
-/// An answer at hand.
-pub struct AtHand {
+/// An answer at hand, as it is sent.
+pub struct Prepared {
     request: RequestHeader,
     ctx: RequestContext,
     status: StatusCode,
@@ -60,13 +60,13 @@ impl Front {
 
 impl Application for Front {
     type Proxy = HttpProxy<EdgeProxy>;
-    type Answer = AtHand;
+    type Answer = Prepared;
 
     fn proxy(&self) -> &Arc<Self::Proxy> {
         &self.proxy
     }
 
-    fn at_once(&self, head: &[u8], client: &Client) -> Option<AtHand> {
+    fn at_hand(&self, head: &[u8], client: &Client) -> Option<Prepared> {
         let site = self.site.load();
         if !site.may_ask_batch(head) {
             return None;
@@ -84,7 +84,7 @@ impl Application for Front {
         } = reply;
         ctx.tell_id(&mut header, author).ok()?;
         let head = written(&mut header)?;
-        Some(AtHand {
+        Some(Prepared {
             request,
             ctx,
             status: header.status,
@@ -94,7 +94,7 @@ impl Application for Front {
     }
 }
 
-impl Answer for AtHand {
+impl Answer for Prepared {
     fn head(&self) -> &[u8] {
         &self.head
     }

@@ -17,12 +17,14 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::certificates::TlsListener;
+use super::exchange::Exchange;
 use super::http1::{self, Application};
 use super::places::{Full, Place};
 use super::proxy_protocol::{self, NoHeader, Speaker};
 use super::shared::{Phase, Shared};
 use super::socket::Socket;
-use super::stream::{ClientStream, HeaderWait, Transport};
+use super::stream::ClientStream;
+use super::transport::Transport;
 use crate::ops::metrics::{ConnectionRefusal, Handshake, ListenerKind};
 use crate::reply::error::EdgeError;
 use crate::request::peer::is_trusted;
@@ -50,23 +52,23 @@ pub(super) async fn serve<A>(
     };
     let gauge = shared.metrics.clients().connections(kind);
     let _open = Open::new(&shared.open, gauge);
-    let wait = Arc::new(HeaderWait::default());
+    let exchange = Arc::new(Exchange::default());
     // A drain in haste cuts off who has not even said what he wants.
     let mut phase = shared.phase.subscribe();
     let prepared = tokio::select! {
         biased;
         // On its own, so that what a handshake needs is given back when it is over.
-        prepared = Box::pin(prepare(&shared, tls.as_ref(), stream, peer, &wait)) => prepared,
+        prepared = Box::pin(prepare(&shared, tls.as_ref(), stream, peer, &exchange)) => prepared,
         _ = phase.wait_for(|phase| *phase == Phase::Quick) => return,
     };
     let Some((client, _place)) = prepared else {
         return;
     };
     if client.speaks_http1() {
-        return http1::serve(&*shared.app, &wait, Box::new(client), phase, &shutdown).await;
+        return http1::serve(&*shared.app, &exchange, Box::new(client), phase, &shutdown).await;
     }
     let proxy = Arc::clone(shared.app.proxy());
-    let streams = Arc::new(Streams { proxy, wait });
+    let streams = Arc::new(Streams { proxy, exchange });
     streams.process_new(Box::new(client), &shutdown).await;
 }
 
@@ -76,7 +78,7 @@ async fn prepare<A>(
     tls: Option<&TlsListener>,
     stream: TcpStream,
     peer: SocketAddr,
-    wait: &Arc<HeaderWait>,
+    exchange: &Arc<Exchange>,
 ) -> Option<(ClientStream, Place)> {
     let rules = shared.rules.now();
     let further = rules.limits.header_timeout;
@@ -133,8 +135,11 @@ async fn prepare<A>(
             shaken?
         }
     };
-    let wait = Arc::clone(wait);
-    Some((ClientStream::new(transport, wait, first, further), place))
+    let exchange = Arc::clone(exchange);
+    Some((
+        ClientStream::new(transport, exchange, first, further),
+        place,
+    ))
 }
 
 /// Whom the proxy speaks for, as it says before the deadline.
@@ -220,7 +225,7 @@ impl Drop for Open<'_> {
 /// The application, for the streams of one HTTP/2 connection: the first one ends the wait for it.
 struct Streams<P> {
     proxy: Arc<P>,
-    wait: Arc<HeaderWait>,
+    exchange: Arc<Exchange>,
 }
 
 #[async_trait]
@@ -234,7 +239,7 @@ where
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         // A stream begins with its header.
-        self.wait.end(None);
+        self.exchange.end(None);
         self.proxy.process_new_http(session, shutdown).await
     }
 

@@ -25,8 +25,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, timeout};
 
 use super::IDLE_TIMEOUT;
+use super::exchange::Exchange;
 use super::shared::Phase;
-use super::stream::{ClientStream, HeaderWait, RECEIVED_BYTES, without_empty_lines};
+use super::stream::{ClientStream, RECEIVED_BYTES, without_empty_lines};
 use crate::request::Scheme;
 
 /// Whom requests are for.
@@ -43,7 +44,7 @@ pub trait Application: Send + Sync + 'static {
     /// The answer to the request whose whole header is `head`, if it is at hand.
     ///
     /// The request may have a body, which follows; then this is not the place to answer it.
-    fn at_once(&self, head: &[u8], client: &Client) -> Option<Self::Answer>;
+    fn at_hand(&self, head: &[u8], client: &Client) -> Option<Self::Answer>;
 }
 
 /// An answer that is at hand, and leaves the connection open for the next request.
@@ -77,7 +78,7 @@ thread_local! {
 /// What came.
 enum Came<A> {
     /// A request whose answer is at hand.
-    AtOnce(A),
+    AtHand(A),
     /// The whole header of another one.
     Request(BytesMut),
     /// No further request.
@@ -87,7 +88,7 @@ enum Came<A> {
 /// Serves requests for as long as the client asks.
 pub(super) async fn serve<A: Application>(
     app: &A,
-    wait: &HeaderWait,
+    exchange: &Exchange,
     mut client: Box<ClientStream>,
     phase: watch::Receiver<Phase>,
     shutdown: &ShutdownWatch,
@@ -102,15 +103,15 @@ pub(super) async fn serve<A: Application>(
     let who = Client { address, scheme };
     let mut waiting = Waiting::new(phase);
     loop {
-        wait.begin();
+        exchange.begin();
         // One that leaves says so with its last answer, which Pingora does. It may have begun to while it waited.
-        let at_once = |head: &[u8]| match *shutdown.borrow() {
+        let at_hand = |head: &[u8]| match *shutdown.borrow() {
             true => None,
-            false => app.at_once(head, &who),
+            false => app.at_hand(head, &who),
         };
-        match waiting.next(&mut client, at_once).await {
-            Came::AtOnce(answer) => {
-                wait.end(Some(0));
+        match waiting.next(&mut client, at_hand).await {
+            Came::AtHand(answer) => {
+                exchange.end(Some(0));
                 let sent = send(&mut client, &answer).await;
                 let is_sent = sent.is_ok();
                 answer.sent(sent);
@@ -119,7 +120,7 @@ pub(super) async fn serve<A: Application>(
                 }
             }
             Came::Request(head) => {
-                match through_pingora(app.proxy(), wait, client, head, shutdown).await {
+                match through_pingora(app.proxy(), exchange, client, head, shutdown).await {
                     Some(returned) => client = returned,
                     None => return,
                 }
@@ -132,7 +133,7 @@ pub(super) async fn serve<A: Application>(
 /// Gives Pingora a request, and gets the connection back if it is to be used further.
 async fn through_pingora<P>(
     proxy: &Arc<P>,
-    wait: &HeaderWait,
+    exchange: &Exchange,
     mut client: Box<ClientStream>,
     mut head: BytesMut,
     shutdown: &ShutdownWatch,
@@ -156,7 +157,7 @@ where
             return Some(client);
         }
         // Where the request ended only Pingora knows, and what of the next it has: its own way of going on.
-        wait.begin();
+        exchange.begin();
         session = ServerSession::new_http1(client);
         if let Some(settings) = settings {
             settings.apply_to_session(&mut session);
@@ -203,19 +204,19 @@ impl Waiting {
     async fn next<A>(
         &mut self,
         client: &mut ClientStream,
-        at_once: impl Fn(&[u8]) -> Option<A>,
+        at_hand: impl Fn(&[u8]) -> Option<A>,
     ) -> Came<A> {
         self.idle.begin();
         client.skip_empty_lines();
         if !client.ahead().is_empty() {
             // What was sent ahead is no reason to keep others waiting.
             tokio::task::consume_budget().await;
-            if let Some(came) = look_ahead(client, 0, &at_once) {
+            if let Some(came) = look_ahead(client, 0, &at_hand) {
                 return came;
             }
         }
         poll_fn(|cx| {
-            if let Poll::Ready(came) = poll_came(cx, client, &at_once) {
+            if let Poll::Ready(came) = poll_came(cx, client, &at_hand) {
                 // Whoever is gone has nothing more to ask.
                 return Poll::Ready(came.unwrap_or(Came::Nothing));
             }
@@ -262,7 +263,7 @@ impl Idle {
 fn poll_came<A>(
     cx: &mut Context<'_>,
     client: &mut ClientStream,
-    at_once: &impl Fn(&[u8]) -> Option<A>,
+    at_hand: &impl Fn(&[u8]) -> Option<A>,
 ) -> Poll<io::Result<Came<A>>> {
     RECEIVED.with_borrow_mut(|received| {
         loop {
@@ -285,13 +286,13 @@ fn poll_came<A>(
             {
                 let (head, further) = came.split_at(end);
                 client.ahead().extend_from_slice(further);
-                return Poll::Ready(Ok(match at_once(head) {
-                    Some(answer) => Came::AtOnce(answer),
+                return Poll::Ready(Ok(match at_hand(head) {
+                    Some(answer) => Came::AtHand(answer),
                     None => Came::Request(head.into()),
                 }));
             }
             client.ahead().extend_from_slice(came);
-            if let Some(came) = look_ahead(client, known, at_once) {
+            if let Some(came) = look_ahead(client, known, at_hand) {
                 return Poll::Ready(Ok(came));
             }
         }
@@ -302,15 +303,15 @@ fn poll_came<A>(
 fn look_ahead<A>(
     client: &mut ClientStream,
     known: usize,
-    at_once: &impl Fn(&[u8]) -> Option<A>,
+    at_hand: &impl Fn(&[u8]) -> Option<A>,
 ) -> Option<Came<A>> {
     let Some(end) = end_of_header(client.ahead(), known) else {
         client.some_came();
         return None;
     };
     let head = client.ahead().split_to(end);
-    Some(match at_once(&head) {
-        Some(answer) => Came::AtOnce(answer),
+    Some(match at_hand(&head) {
+        Some(answer) => Came::AtHand(answer),
         None => Came::Request(head),
     })
 }

@@ -1,24 +1,21 @@
-//! A client's connection, as Pingora sees it: a socket or TLS on it, and a deadline for the header of each request.
+//! A client's connection, as Pingora sees it, with a deadline for the header of each request.
 //!
 //! The deadline is one for the whole header. It runs from the first byte of a request, or from the connection itself for
 //! its first one, and a client that sends a byte now and then does not move it. While a connection waits for its next
-//! request it has no timer of ours: Pingora closes those that are silent for too long. A request whose header is all
+//! request it has no timer here: those that are silent for too long are closed by whoever waits. A request whose header is all
 //! there when it is first looked at, as nearly all are, has none either; it costs a look at a flag.
 //!
-//! [`HeaderWait`] says what is waited for. It is shared with whoever knows when that changes: see [`HeaderWait::begin`]
-//! and [`header_came`].
+//! The [`Exchange`] says what is waited for, and whoever reads a header tells it ([`header_came`]).
 //!
 //! What comes is received here ([`ClientStream::poll_receive`]) until the header of a request is whole, and looked at before
 //! Pingora sees it (`http1`). While Pingora answers a request, it is given the rest of that request and not a byte more: what
 //! a client sends ahead stays here, and is looked at in its turn.
 
-use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,7 +23,7 @@ use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::raw_connect::ProxyDigest;
-use pingora_core::protocols::tls::{SslDigest, TlsRef, TlsStream};
+use pingora_core::protocols::tls::{SslDigest, TlsRef};
 use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID, UniqueIDType,
@@ -34,7 +31,8 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::socket::Socket;
+use super::exchange::{Awaited, Exchange};
+use super::transport::Transport;
 use crate::reply::error::EdgeError;
 use crate::request::framing;
 
@@ -44,140 +42,19 @@ const MAX_HEADER_BYTES: usize = 64 << 10;
 /// Bytes that are received at once while a request is waited for.
 pub(super) const RECEIVED_BYTES: usize = 16 << 10;
 
-/// Most bytes that a record of TLS protects (RFC 8446, 5.1).
-const RECORD_BYTES: usize = 16 << 10;
-
 /// What is received at once of a further request while one is being answered.
 const AHEAD_BYTES: usize = 4 << 10;
-
-/// What a connection waits for, and what of the request that is being answered is still to come.
-#[derive(Debug, Default)]
-pub(super) struct HeaderWait {
-    state: AtomicU8,
-    rest: AtomicU64,
-}
-
-/// The rest of a request of which only what comes tells where it ends.
-const ENDLESS: u64 = u64::MAX;
-
-impl HeaderWait {
-    /// A request is waited for.
-    pub(super) fn begin(&self) {
-        // The first one is waited for from the beginning.
-        if self.state() == Awaited::Nothing {
-            self.set(Awaited::Next);
-        }
-    }
-
-    /// The whole header of a request is there, and so many bytes are still to come; `None` if only what comes tells.
-    pub(super) fn end(&self, rest: Option<u64>) {
-        self.rest.store(rest.unwrap_or(ENDLESS), Ordering::Relaxed);
-        self.set(Awaited::Nothing);
-    }
-
-    fn rest(&self) -> Option<u64> {
-        let rest = self.rest.load(Ordering::Relaxed);
-        (rest != ENDLESS).then_some(rest)
-    }
-
-    /// So many bytes of the rest have come.
-    fn some_of_rest_came(&self, bytes: u64) {
-        self.rest.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    fn some_came(&self) {
-        match self.state() {
-            Awaited::First => self.set(Awaited::FirstBegun),
-            Awaited::Next => self.set(Awaited::NextBegun),
-            Awaited::FirstBegun | Awaited::NextBegun | Awaited::Nothing => {}
-        }
-    }
-
-    fn nothing_came(&self) {
-        match self.state() {
-            Awaited::FirstBegun => self.set(Awaited::First),
-            Awaited::NextBegun => self.set(Awaited::Next),
-            Awaited::First | Awaited::Next | Awaited::Nothing => {}
-        }
-    }
-
-    fn state(&self) -> Awaited {
-        Awaited::ALL[usize::from(self.state.load(Ordering::Relaxed))]
-    }
-
-    // A connection is of one thread, so nobody else sets it between a look and this.
-    fn set(&self, state: Awaited) {
-        self.state.store(state as u8, Ordering::Relaxed);
-    }
-}
-
-/// The states of a [`HeaderWait`], which holds them by their numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Awaited {
-    /// The first request, before the deadline of the connection. Nothing of it has come.
-    First,
-    /// The same, and a part of its header has come.
-    FirstBegun,
-    /// A further request, of which nothing has come.
-    Next,
-    /// A part of its header has come.
-    NextBegun,
-    /// Nothing: a request is being answered.
-    Nothing,
-}
-
-impl Awaited {
-    /// All, in the order of their numbers.
-    const ALL: [Self; 5] = [
-        Self::First,
-        Self::FirstBegun,
-        Self::Next,
-        Self::NextBegun,
-        Self::Nothing,
-    ];
-}
-
-/// Says that the header of the request in `session` is all there.
-pub fn header_came(session: &ServerSession) {
-    // With HTTP/2, whoever gave the session to the application has said so.
-    let stream = session.stream().map(|stream| stream.as_any());
-    if let Some(client) = stream.and_then(|stream| stream.downcast_ref::<ClientStream>()) {
-        let rest = match session.is_upgrade_req() {
-            // What comes is not the client's next request, but the tunnel's.
-            true => None,
-            false => framing::length(session.req_header()),
-        };
-        client.wait.end(rest.map(|bytes| bytes as u64));
-    }
-}
 
 /// A client's connection.
 #[derive(Debug)]
 pub(super) struct ClientStream {
-    io: Transport,
-    wait: Arc<HeaderWait>,
+    transport: Transport,
+    exchange: Arc<Exchange>,
     deadline: Deadline,
     /// What came and was given to nobody yet.
     ahead: BytesMut,
     /// Whether Pingora may have been given more than one request's bytes, and so keeps the connection.
     is_given: bool,
-}
-
-#[derive(Debug)]
-pub(super) enum Transport {
-    Plain(Socket),
-    Tls(Box<TlsStream<Socket>>),
-}
-
-/// Does the same with either.
-macro_rules! either {
-    ($transport:expr, $io:ident => $action:expr) => {
-        match $transport {
-            Transport::Plain($io) => $action,
-            Transport::Tls($io) => $action,
-        }
-    };
 }
 
 #[derive(Debug)]
@@ -197,14 +74,14 @@ struct Deadline {
 impl ClientStream {
     /// A connection whose first header must be there at `first`, and each further one within `further`.
     pub(super) fn new(
-        io: Transport,
-        wait: Arc<HeaderWait>,
+        transport: Transport,
+        exchange: Arc<Exchange>,
         first: Instant,
         further: Duration,
     ) -> Self {
         Self {
-            io,
-            wait,
+            transport,
+            exchange,
             ahead: BytesMut::new(),
             is_given: false,
             deadline: Deadline {
@@ -233,7 +110,7 @@ impl ClientStream {
 
     /// What came was no part of a header.
     pub(super) fn nothing_came(&mut self) {
-        self.wait.nothing_came();
+        self.exchange.nothing_came();
     }
 
     /// Gives away all that is ahead, whatever requests it is of: only Pingora knows then where the next one begins.
@@ -246,12 +123,12 @@ impl ClientStream {
     pub(super) fn some_came(&mut self) {
         self.begin_header();
         self.deadline.bytes = self.ahead.len();
-        self.wait.some_came();
+        self.exchange.some_came();
     }
 
     /// Before anything of a further header has come: whatever was measured was of an earlier one.
     fn begin_header(&mut self) {
-        if self.wait.state() == Awaited::Next {
+        if self.exchange.awaited() == Awaited::Next {
             self.deadline.timer = None;
             self.deadline.bytes = 0;
         }
@@ -259,7 +136,9 @@ impl ClientStream {
 
     /// Whether what comes next is the beginning of a request: Pingora has been given all of one, and nothing of another.
     pub(super) fn is_between_requests(&self) -> bool {
-        !self.is_given && self.wait.state() == Awaited::Nothing && self.wait.rest() == Some(0)
+        !self.is_given
+            && self.exchange.awaited() == Awaited::Nothing
+            && self.exchange.rest() == Some(0)
     }
 
     /// Whose connection it is.
@@ -270,7 +149,7 @@ impl ClientStream {
 
     /// Whether it is protected by TLS.
     pub(super) fn is_protected(&self) -> bool {
-        matches!(self.io, Transport::Tls(_))
+        self.transport.is_protected()
     }
 
     /// Whether the client speaks HTTP/1.
@@ -289,13 +168,13 @@ impl ClientStream {
         }
         self.begin_header();
         let before = buffer.filled().len();
-        let read = either!(&mut self.io, io => Pin::new(io).poll_read(cx, buffer));
+        let read = Pin::new(&mut self.transport).poll_read(cx, buffer);
         if read.is_pending() {
             return self.poll_deadline(cx);
         }
         let came = buffer.filled().len() - before;
         if came > 0 {
-            self.wait.some_came();
+            self.exchange.some_came();
             self.deadline.bytes += came;
         }
         // The last bytes that come with it may be of a body. HTTP/2 has limits of its own.
@@ -313,27 +192,7 @@ impl ClientStream {
     ///
     /// When the client is gone.
     pub(super) async fn send(&mut self, head: &[u8], body: &[u8]) -> io::Result<()> {
-        match &mut self.io {
-            Transport::Plain(socket) => {
-                let (mut head, mut body) = (head, body);
-                while !head.is_empty() || !body.is_empty() {
-                    let pieces = [IoSlice::new(head), IoSlice::new(body)];
-                    let sent = poll_fn(|cx| socket.poll_send_with(cx, &pieces)).await?;
-                    let of_head = sent.min(head.len());
-                    head = &head[of_head..];
-                    body = &body[sent - of_head..];
-                }
-                Ok(())
-            }
-            Transport::Tls(stream) => {
-                // The first record is filled, so that there are as few as can be.
-                let of_body = body.len().min(RECORD_BYTES.saturating_sub(head.len()));
-                let (with_head, rest) = body.split_at(of_body);
-                stream.write_all(&[head, with_head].concat()).await?;
-                stream.write_all(rest).await?;
-                stream.flush().await
-            }
-        }
+        self.transport.send(head, body).await
     }
 
     /// The rest of the request that is being answered, or the end of the connection.
@@ -347,15 +206,15 @@ impl ClientStream {
         let most = buffer.remaining().min(rest);
         if self.ahead.is_empty() {
             let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
-            ready!(either!(&mut self.io, io => Pin::new(io).poll_read(cx, &mut part)))?;
+            ready!(Pin::new(&mut self.transport).poll_read(cx, &mut part))?;
             let came = part.filled().len();
             buffer.advance(came);
-            self.wait.some_of_rest_came(came as u64);
+            self.exchange.some_of_rest_came(came as u64);
         } else {
             let came = self.ahead.len().min(most);
             buffer.put_slice(&self.ahead[..came]);
             self.ahead.advance(came);
-            self.wait.some_of_rest_came(came as u64);
+            self.exchange.some_of_rest_came(came as u64);
         }
         Poll::Ready(Ok(()))
     }
@@ -366,7 +225,7 @@ impl ClientStream {
         while self.ahead.is_empty() {
             let mut bytes = [MaybeUninit::uninit(); AHEAD_BYTES];
             let mut came = ReadBuf::uninit(&mut bytes);
-            ready!(either!(&mut self.io, io => Pin::new(io).poll_read(cx, &mut came)))?;
+            ready!(Pin::new(&mut self.transport).poll_read(cx, &mut came))?;
             if came.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -379,13 +238,13 @@ impl ClientStream {
 
     /// The end of the stream, once the deadline for what is waited for has passed.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let state = self.wait.state();
-        if matches!(state, Awaited::Next | Awaited::Nothing) {
+        let awaited = self.exchange.awaited();
+        if matches!(awaited, Awaited::Next | Awaited::Nothing) {
             return Poll::Pending;
         }
         let deadline = &mut self.deadline;
         let timer = deadline.timer.get_or_insert_with(|| {
-            let at = match state {
+            let at = match awaited {
                 Awaited::NextBegun => Instant::now() + deadline.further,
                 _ => deadline.first,
             };
@@ -396,7 +255,7 @@ impl ClientStream {
         }
         deadline.is_over = true;
         // Whoever has sent nothing has nothing to be answered. HTTP/2 ends with its connection.
-        if matches!(state, Awaited::FirstBegun | Awaited::NextBegun) && self.speaks_http1() {
+        if matches!(awaited, Awaited::FirstBegun | Awaited::NextBegun) && self.speaks_http1() {
             self.answer(cx, &EdgeError::RequestTimeout);
         }
         Poll::Ready(Ok(()))
@@ -406,9 +265,23 @@ impl ClientStream {
     /// loses it.
     fn answer(&mut self, cx: &mut Context<'_>, error: &EdgeError) {
         let answer = error.last_answer();
-        let io = &mut self.io;
-        let _ = either!(&mut *io, io => Pin::new(io).poll_write(cx, &answer));
-        let _ = either!(io, io => Pin::new(io).poll_flush(cx));
+        let mut transport = Pin::new(&mut self.transport);
+        let _ = transport.as_mut().poll_write(cx, &answer);
+        let _ = transport.poll_flush(cx);
+    }
+}
+
+/// Says that the header of the request in `session` is all there.
+pub fn header_came(session: &ServerSession) {
+    // With HTTP/2, whoever gave the session to the application has said so.
+    let stream = session.stream().map(|stream| stream.as_any());
+    if let Some(client) = stream.and_then(|stream| stream.downcast_ref::<ClientStream>()) {
+        let rest = match session.is_upgrade_req() {
+            // What comes is not the client's next request, but the tunnel's.
+            true => None,
+            false => framing::length(session.req_header()),
+        };
+        client.exchange.end(rest.map(|bytes| bytes as u64));
     }
 }
 
@@ -419,8 +292,8 @@ impl AsyncRead for ClientStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let is_answered = this.wait.state() == Awaited::Nothing;
-        match this.wait.rest() {
+        let is_answered = this.exchange.awaited() == Awaited::Nothing;
+        match this.exchange.rest() {
             Some(0) if is_answered && !this.is_given => return this.poll_end(cx),
             Some(rest) if is_answered && !this.is_given => {
                 return this.poll_rest(cx, buffer, rest);
@@ -434,7 +307,7 @@ impl AsyncRead for ClientStream {
             return Poll::Ready(Ok(()));
         }
         match is_answered {
-            true => either!(&mut this.io, io => Pin::new(io).poll_read(cx, buffer)),
+            true => Pin::new(&mut this.transport).poll_read(cx, buffer),
             false => this.poll_receive(cx, buffer),
         }
     }
@@ -446,15 +319,15 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        either!(&mut self.io, io => Pin::new(io).poll_write(cx, bytes))
+        Pin::new(&mut self.transport).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(&mut self.io, io => Pin::new(io).poll_flush(cx))
+        Pin::new(&mut self.transport).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(&mut self.io, io => Pin::new(io).poll_shutdown(cx))
+        Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -462,38 +335,38 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        either!(&mut self.io, io => Pin::new(io).poll_write_vectored(cx, slices))
+        Pin::new(&mut self.transport).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        either!(&self.io, io => io.is_write_vectored())
+        self.transport.is_write_vectored()
     }
 }
 
 #[async_trait]
 impl Shutdown for ClientStream {
     async fn shutdown(&mut self) {
-        let _ = either!(&mut self.io, io => AsyncWriteExt::shutdown(io).await);
+        let _ = AsyncWriteExt::shutdown(&mut self.transport).await;
     }
 }
 
 impl UniqueID for ClientStream {
     fn id(&self) -> UniqueIDType {
-        either!(&self.io, io => io.id())
+        self.transport.id()
     }
 }
 
 impl Ssl for ClientStream {
     fn get_ssl(&self) -> Option<&TlsRef> {
-        either!(&self.io, io => io.get_ssl())
+        self.transport.get_ssl()
     }
 
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        either!(&self.io, io => io.get_ssl_digest())
+        self.transport.get_ssl_digest()
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        either!(&self.io, io => io.selected_alpn_proto())
+        self.transport.selected_alpn_proto()
     }
 }
 
@@ -501,7 +374,7 @@ impl Peek for ClientStream {}
 
 impl GetTimingDigest for ClientStream {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        either!(&self.io, io => io.get_timing_digest())
+        self.transport.get_timing_digest()
     }
 }
 
@@ -513,7 +386,7 @@ impl GetProxyDigest for ClientStream {
 
 impl GetSocketDigest for ClientStream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        either!(&self.io, io => io.get_socket_digest())
+        self.transport.get_socket_digest()
     }
 }
 

@@ -20,7 +20,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::encode::encode;
-use crate::cache::shelf::{Asked, occupied};
+use crate::cache::shelf::{Recurrence, occupied};
 use crate::config::Coding;
 use crate::request::coding::Accepted;
 use crate::request::tag::Tag;
@@ -126,8 +126,8 @@ impl Answers {
     }
 
     /// The answer as it is, made where it was not asked before.
-    pub fn plain(&self, tag: Tag, asked: Asked, make: impl FnOnce() -> Bytes) -> Bytes {
-        if asked == Asked::Anew {
+    pub fn plain(&self, tag: Tag, recurrence: Recurrence, make: impl FnOnce() -> Bytes) -> Bytes {
+        if recurrence == Recurrence::Anew {
             return make();
         }
         if let Ok(Some(body)) = self.plain.try_get(&tag) {
@@ -407,7 +407,7 @@ mod tests {
             });
             made
         };
-        assert!(made(Asked::Anew) && made(Asked::Again) && !made(Asked::Again));
+        assert!(made(Recurrence::Anew) && made(Recurrence::Again) && !made(Recurrence::Again));
     }
 
     #[test]
@@ -415,7 +415,9 @@ mod tests {
         let bench = Bench::new();
         let shelf = Bytes::from(vec![1; 100]);
         let tag = Tag::of_digest(ONE);
-        bench.answers.plain(tag, Asked::Again, || shelf.clone());
+        bench
+            .answers
+            .plain(tag, Recurrence::Again, || shelf.clone());
         assert!(shelf.is_unique());
     }
 }

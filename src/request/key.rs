@@ -81,7 +81,7 @@ impl KeyMaker {
         endpoint: &Endpoint<'_>,
     ) -> Key {
         let mut parts = Parts(Vec::with_capacity(512));
-        if !planted!(KeyWithoutToken) && !planted!(KeyWithoutTokenAlone) {
+        if !planted!(KeyWithoutToken, KeyWithoutTokenAlone) {
             parts.add(&user.0);
         }
         // What a reload may change of how a request is read, so that nothing is taken for what it was before.

@@ -1,0 +1,99 @@
+//! Where a connection stands between two requests, or within one.
+//!
+//! It is shared by whoever knows when that changes: the connection's stream sees bytes come, and whoever reads a header
+//! knows that it is whole, and how long its body is.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// Where a connection stands: what of a request it waits for.
+#[derive(Debug, Default)]
+pub(super) struct Exchange {
+    awaited: AtomicU8,
+    /// Bytes that are still to come of the request that is being answered.
+    rest: AtomicU64,
+}
+
+/// The rest of a request of which only what comes tells where it ends.
+const ENDLESS: u64 = u64::MAX;
+
+impl Exchange {
+    /// A request is waited for.
+    pub(super) fn begin(&self) {
+        // The first one is waited for from the beginning.
+        if self.awaited() == Awaited::Nothing {
+            self.set(Awaited::Next);
+        }
+    }
+
+    /// The whole header of a request is there, and so many bytes are still to come; `None` if only what comes tells.
+    pub(super) fn end(&self, rest: Option<u64>) {
+        self.rest.store(rest.unwrap_or(ENDLESS), Ordering::Relaxed);
+        self.set(Awaited::Nothing);
+    }
+
+    /// What is still to come of the request that is being answered; `None` if only what comes tells.
+    pub(super) fn rest(&self) -> Option<u64> {
+        let rest = self.rest.load(Ordering::Relaxed);
+        (rest != ENDLESS).then_some(rest)
+    }
+
+    /// So many bytes of the rest have come.
+    pub(super) fn some_of_rest_came(&self, bytes: u64) {
+        self.rest.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Something of the header that is waited for has come.
+    pub(super) fn some_came(&self) {
+        match self.awaited() {
+            Awaited::First => self.set(Awaited::FirstBegun),
+            Awaited::Next => self.set(Awaited::NextBegun),
+            Awaited::FirstBegun | Awaited::NextBegun | Awaited::Nothing => {}
+        }
+    }
+
+    /// What came was no part of a header.
+    pub(super) fn nothing_came(&self) {
+        match self.awaited() {
+            Awaited::FirstBegun => self.set(Awaited::First),
+            Awaited::NextBegun => self.set(Awaited::Next),
+            Awaited::First | Awaited::Next | Awaited::Nothing => {}
+        }
+    }
+
+    /// What is waited for.
+    pub(super) fn awaited(&self) -> Awaited {
+        Awaited::ALL[usize::from(self.awaited.load(Ordering::Relaxed))]
+    }
+
+    // A connection is of one thread, so nobody else sets it between a look and this.
+    fn set(&self, awaited: Awaited) {
+        self.awaited.store(awaited as u8, Ordering::Relaxed);
+    }
+}
+
+/// What is waited for; an [`Exchange`] holds it by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Awaited {
+    /// The first request, before the deadline of the connection. Nothing of it has come.
+    First,
+    /// The same, and a part of its header has come.
+    FirstBegun,
+    /// A further request, of which nothing has come.
+    Next,
+    /// A part of its header has come.
+    NextBegun,
+    /// Nothing: a request is being answered.
+    Nothing,
+}
+
+impl Awaited {
+    /// All, in the order of their numbers.
+    const ALL: [Self; 5] = [
+        Self::First,
+        Self::FirstBegun,
+        Self::Next,
+        Self::NextBegun,
+        Self::Nothing,
+    ];
+}
