@@ -28,6 +28,7 @@ mod model;
 mod monitoring;
 mod passing;
 mod process;
+mod promised;
 mod proxy_protocol;
 mod purging;
 mod rate_limits;

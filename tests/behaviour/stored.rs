@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use vms_edge::demo::vms::{Fault, Times};
+use vms_edge::demo::vms::{Fault, Pace, Times};
 
-use crate::support::world::World;
+use crate::support::client::Client;
+use crate::support::edge::TestEdge;
+use crate::support::scripted::Scripted;
+use crate::support::world::{SHOWS, World};
 
 #[tokio::test]
 async fn nobody_is_answered_from_anothers_items() {
@@ -211,6 +214,41 @@ async fn a_vms_that_never_answers_is_a_504_after_fetch_timeout() {
         .status(504)
         .body_is(r#"{"message":"Gateway Timeout"}"#);
     ann.asks([1]).await.gets([1]);
+}
+
+#[tokio::test]
+async fn an_answer_that_drips_is_a_504_after_fetch_timeout_whenever_its_last_byte_came() {
+    let world =
+        World::with("upstream.connect_timeout = \"100ms\"\nupstream.fetch_timeout = \"200ms\"")
+            .await;
+    let ann = world.user(1);
+    let drip = Fault::Drip(Pace::Every(Duration::from_millis(20)));
+    world.vms.fault(drip, Times::Once);
+    ann.asks([1]).await.status(504).fetched([&[1]]);
+    ann.asks([1]).await.gets([1]).fetched([&[1]]);
+}
+
+#[tokio::test]
+async fn a_429_is_relayed_with_what_it_says_and_not_asked_again() {
+    let vms = Scripted::answering(
+        "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Type: application/json\r\n\
+         Content-Length: 2\r\n\r\n{}",
+    )
+    .await;
+    let edge = TestEdge::before(vms.address);
+    let mut client = Client::connect(edge.address).await;
+    for asked in 1..3 {
+        client
+            .send(format!(
+                "GET {SHOWS}?ids[]=1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer t\r\nX-Client: ios\r\n\
+                 X-UUID: d\r\nAccept: application/json\r\n\r\n"
+            ))
+            .await;
+        let answer = client.response().await;
+        assert_eq!((answer.status, answer.text()), (429, "{}"));
+        assert_eq!(answer.head.one("retry-after"), Some("7"));
+        assert_eq!(vms.requests().len(), asked);
+    }
 }
 
 #[tokio::test]
