@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use vms_edge::app::{Edge, Given};
@@ -16,9 +17,11 @@ use vms_edge::demo::tour;
 use vms_edge::demo::vms::StandIn;
 use vms_edge::process::signals::Signals;
 use vms_edge::process::{self, Outcome, Succeeds};
+use zeroizing_alloc::ZeroAlloc;
 
+// What is given back is overwritten, so that no token of a request that is over is left where it was.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 /// Exit status for a bad configuration (`EX_CONFIG` of sysexits.h).
 const BAD_CONFIGURATION: u8 = 78;

@@ -269,33 +269,46 @@ fn poll_came<A>(
         loop {
             let mut buffer = ReadBuf::new(received);
             ready!(client.poll_receive(cx, &mut buffer))?;
-            if buffer.filled().is_empty() {
-                return Poll::Ready(Ok(Came::Nothing));
-            }
-            let known = client.ahead().len();
-            let came = match known {
-                0 => without_empty_lines(buffer.filled()),
-                _ => buffer.filled(),
-            };
-            if came.is_empty() {
-                client.nothing_came();
-                continue;
-            }
-            if known == 0
-                && let Some(end) = end_of_header(came, 0)
-            {
-                let (head, further) = came.split_at(end);
-                client.ahead().extend_from_slice(further);
-                return Poll::Ready(Ok(match at_hand(head) {
-                    Some(answer) => Came::AtHand(answer),
-                    None => Came::Request(head.into()),
-                }));
-            }
-            client.ahead().extend_from_slice(came);
-            if let Some(came) = look_ahead(client, known, at_hand) {
+            let length = buffer.filled().len();
+            let came = look(client, buffer.filled(), at_hand);
+            // No token is left where the next request may not reach.
+            received[..length].fill(0);
+            if let Some(came) = came {
                 return Poll::Ready(Ok(came));
             }
         }
+    })
+}
+
+/// Looks at what was received; `None` if more is needed.
+fn look<A>(
+    client: &mut ClientStream,
+    received: &[u8],
+    at_hand: &impl Fn(&[u8]) -> Option<A>,
+) -> Option<Came<A>> {
+    if received.is_empty() {
+        return Some(Came::Nothing);
+    }
+    let known = client.ahead().len();
+    if known > 0 {
+        client.ahead().extend_from_slice(received);
+        return look_ahead(client, known, at_hand);
+    }
+    let came = without_empty_lines(received);
+    if came.is_empty() {
+        client.nothing_came();
+        return None;
+    }
+    let Some(end) = end_of_header(came, 0) else {
+        client.ahead().extend_from_slice(came);
+        client.some_came();
+        return None;
+    };
+    let (head, further) = came.split_at(end);
+    client.ahead().extend_from_slice(further);
+    Some(match at_hand(head) {
+        Some(answer) => Came::AtHand(answer),
+        None => Came::Request(head.into()),
     })
 }
 

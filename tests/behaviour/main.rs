@@ -36,6 +36,7 @@ mod refusing;
 mod reloading;
 mod repeating;
 mod request_ids;
+mod secrets;
 mod service_manager;
 mod shutdown;
 mod slow;
