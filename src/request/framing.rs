@@ -6,6 +6,9 @@
 use http::{Method, Version, header};
 use pingora_http::RequestHeader;
 
+/// Fields of one request. Pingora reads no more of them over HTTP/1.1, and over HTTP/2 as many as fit.
+const MAX_FIELDS: usize = 256;
+
 /// Refuses a request that is not of the one plain form; `received` is its header as it came.
 ///
 /// Pingora has refused what cannot be parsed, several `Host` fields and contradicting lengths before.
@@ -14,6 +17,9 @@ use pingora_http::RequestHeader;
 ///
 /// The fault, for the log.
 pub fn check(request: &RequestHeader, received: &[u8]) -> Result<(), &'static str> {
+    if request.headers.len() > MAX_FIELDS {
+        return Err("too many fields");
+    }
     let target = request.raw_path();
     let is_whole_server = target == b"*" && request.method == Method::OPTIONS;
     // The absolute form names a server, and the edge's is fixed by its configuration (RFC 9112, 3.2.2).
@@ -104,6 +110,15 @@ mod tests {
         assert_eq!(fault("POST", b"/", &[HOST, ("Content-Length", "5")]), None);
         let chunked = ("Transfer-Encoding", "Chunked");
         assert_eq!(fault("POST", b"/", &[HOST, chunked]), None);
+    }
+
+    #[test]
+    fn there_are_no_more_fields_over_http_2_than_over_http_1() {
+        let mut fields = vec![HOST];
+        fields.resize(MAX_FIELDS, ("X-More", "1"));
+        assert_eq!(fault("GET", b"/", &fields), None);
+        fields.push(("X-More", "1"));
+        assert_eq!(fault("GET", b"/", &fields), Some("too many fields"));
     }
 
     #[test]
