@@ -22,6 +22,7 @@ mod fetching;
 mod framing;
 mod health;
 mod http2;
+mod http2_wire;
 mod logging;
 mod malformed;
 mod model;

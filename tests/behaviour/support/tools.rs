@@ -9,7 +9,11 @@ use std::path::PathBuf;
 /// `make test` installs what tests need (`.ci/need`). In CI, where a skipped test would go unseen, a missing program
 /// fails the test instead.
 pub(crate) fn tool(name: &str) -> Option<PathBuf> {
-    let found = find(name);
+    present(name, find(name))
+}
+
+/// The same of anything else that is installed.
+pub(crate) fn present(name: &str, found: Option<PathBuf>) -> Option<PathBuf> {
     if found.is_none() {
         assert!(!in_ci(), "{name} is not installed");
         eprintln!("skipped: {name} is not installed");
