@@ -7,11 +7,13 @@
 #                    last accepted; ACCEPT=1 accepts them
 # make parts  measure the time of the same parts; PARTS="hit" chooses
 # make drill  let the VMS die and come back under load; DRILL="--away 5s" passes options on
+# make siege  measure what others notice while it is attacked; SIEGE="--quick" passes options on
+# make soak   let everything happen at once for an hour, and hold each answer against the VMS; SOAK="--for 2m" is shorter
 # Each installs what it needs and is not there.
 
 CARGO ?= cargo
 
-.PHONY: demo test deb hit load instructions parts drill
+.PHONY: demo test deb hit load instructions parts drill siege soak
 
 demo:
 	@sh .ci/need cmake
@@ -57,3 +59,15 @@ parts:
 drill:
 	@sh .ci/need cmake
 	$(CARGO) bench --locked --bench drill -- $(DRILL)
+
+siege:
+	@sh .ci/need cmake
+	$(CARGO) build --locked --release --bin vms-edge
+	$(CARGO) build --locked --release --package vms-edge-load
+	"$${CARGO_TARGET_DIR:-target}/release/vms-edge-load" siege $(SIEGE)
+
+soak:
+	@sh .ci/need cmake
+	$(CARGO) build --locked --release --bin vms-edge
+	$(CARGO) build --locked --release --package vms-edge-load
+	"$${CARGO_TARGET_DIR:-target}/release/vms-edge-load" soak $(SOAK)

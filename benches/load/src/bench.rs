@@ -78,7 +78,6 @@ impl Bench {
     /// Makes measurements, one after the other; of one that cannot be made, its rows say why.
     pub(crate) async fn run(&self, measurements: &[&'static Measurement]) -> Report {
         self.progress.set_length(measurements.len() as u64);
-        self.progress.enable_steady_tick(Duration::from_millis(500));
         let mut results = Vec::new();
         for measurement in measurements {
             self.tells(measurement.rows[0].what);
@@ -86,6 +85,11 @@ impl Bench {
             results.extend(rows_of(measurement.rows, measured));
             self.progress.inc(1);
         }
+        self.report(results)
+    }
+
+    /// The report of these rows, after which nothing more is under way.
+    pub(crate) fn report(&self, results: Vec<RowResult>) -> Report {
         self.progress.finish_and_clear();
         Report::new(
             self.machine.clone(),
@@ -97,6 +101,7 @@ impl Bench {
 
     /// Says what is under way.
     pub(crate) fn tells(&self, what: &str) {
+        self.progress.enable_steady_tick(Duration::from_millis(500));
         self.progress.set_message(what.to_owned());
     }
 
@@ -142,7 +147,8 @@ impl Bench {
     }
 }
 
-fn rows_of(
+/// Rows with what came out of them; of what could not be measured, they say why.
+pub(crate) fn rows_of(
     rows: &'static [Row],
     measured: Result<Vec<rows::Measured>, rows::Fault>,
 ) -> Vec<RowResult> {

@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Effort;
 use crate::rows::{MEASUREMENTS, Measurement};
+use crate::siege;
+use crate::soak;
 use crate::target::cli::Target;
 
 /// Load test of vms-edge: beside nginx and Varnish on this machine, or of a VMS or an edge elsewhere.
@@ -27,6 +29,10 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Measure vms-edge, nginx and Varnish on this machine, and judge what came out.
     Bench(Bench),
+    /// Attack vms-edge, and measure what those notice who do nothing wrong.
+    Siege(siege::Arguments),
+    /// Let everything happen at once to vms-edge for an hour, and hold each answer against the VMS.
+    Soak(soak::Arguments),
 }
 
 /// How the bench is made.

@@ -1,20 +1,25 @@
 //! The load test.
 //!
 //! `bench` measures vms-edge beside nginx and Varnish: [`rows`] says what, [`servers`] are started for it, the
-//! [`generator`] asks them, and a [`report`] judges what came out. [`target`] is for operators, who ask their own VMS.
+//! [`generator`] asks them, and a [`report`] judges what came out. [`siege`] measures what somebody who does nothing
+//! wrong notices of [`hostile`] clients, and [`soak`] lets everything happen at once for an hour. [`target`] is for operators, who ask their own VMS.
 
 mod asking;
 mod authority;
 mod bench;
 mod cli;
 mod generator;
+mod hostile;
 mod machine;
 mod report;
 mod rows;
 mod servers;
+mod siege;
+mod soak;
 mod target;
 mod trace;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -22,6 +27,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use bench::Bench;
 use cli::{Arguments, Command};
+use report::Report;
+use siege::Siege;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -43,6 +50,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match (arguments.command, arguments.target) {
         (Some(Command::Bench(arguments)), _) => measure(&arguments),
+        (Some(Command::Siege(arguments)), _) => besiege(&arguments),
+        (Some(Command::Soak(arguments)), _) => soak(&arguments),
         (None, Some(target)) => target::run(&target),
         (None, None) => unreachable!("clap asks for one of them"),
     };
@@ -68,25 +77,54 @@ impl Failure {
 
 fn measure(arguments: &cli::Bench) -> Result<ExitCode, Failure> {
     let unavailable = |error: std::io::Error| Failure::Unavailable(error.to_string());
-    let edge = match &arguments.edge {
-        Some(edge) => edge.clone(),
-        None => servers::edge::beside_this_program().map_err(unavailable)?,
-    };
-    let edge = edge.canonicalize().map_err(|error| {
-        Failure::Unavailable(format!("{}: {error}; --edge names it", edge.display()))
-    })?;
+    let edge = program(arguments.edge.as_ref())?;
     machine::raise_descriptors().map_err(unavailable)?;
     let bench = Bench::new(arguments.effort(), edge).map_err(unavailable)?;
     let report = unless_interrupted(bench.run(&arguments.measurements()))?;
+    tell(&report, &arguments.out)
+}
+
+fn besiege(arguments: &siege::Arguments) -> Result<ExitCode, Failure> {
+    let unavailable = |error: std::io::Error| Failure::Unavailable(error.to_string());
+    let edge = program(arguments.edge.as_ref())?;
+    machine::raise_descriptors().map_err(unavailable)?;
+    let bench = Bench::new(arguments.effort(), edge).map_err(unavailable)?;
+    let siege = Siege::new(bench).map_err(unavailable)?;
+    let report = unless_interrupted(siege.run(arguments))?;
+    tell(&report, &arguments.out)
+}
+
+/// Prints a report and writes it; the status says whether all goals were reached.
+fn tell(report: &Report, out: &Path) -> Result<ExitCode, Failure> {
     print!("{report}");
-    report.write(&arguments.out).map_err(Failure::Report)?;
-    let folder = arguments.out.display();
+    report.write(out).map_err(Failure::Report)?;
+    let folder = out.display();
     println!("\nWritten to {folder}/report.html, report.json and report.md.");
     let failures = report.failures();
     for failure in &failures {
         eprintln!("not reached: {failure}");
     }
     Ok(ExitCode::from(u8::from(!failures.is_empty())))
+}
+
+fn soak(arguments: &soak::Arguments) -> Result<ExitCode, Failure> {
+    let unavailable = |error: std::io::Error| Failure::Unavailable(error.to_string());
+    let edge = program(arguments.edge.as_ref())?;
+    machine::raise_descriptors().map_err(unavailable)?;
+    let bench = Bench::new(arguments.effort(), edge).map_err(unavailable)?;
+    unless_interrupted(soak::run(arguments, &bench))?
+}
+
+/// The program that is measured: the one that was named, or the one beside this.
+fn program(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+    let unavailable = |error: std::io::Error| Failure::Unavailable(error.to_string());
+    let edge = match named {
+        Some(edge) => edge.clone(),
+        None => servers::edge::beside_this_program().map_err(unavailable)?,
+    };
+    edge.canonicalize().map_err(|error| {
+        Failure::Unavailable(format!("{}: {error}; --edge names it", edge.display()))
+    })
 }
 
 /// Runs on this thread. What a signal interrupts is dropped, and stops what it started.

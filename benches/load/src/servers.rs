@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
 
 use crate::generator::connection::Destination;
@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long what is asked for again and again is fresh: longer than any run.
 pub(crate) const HIT_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// What a server writes, in its folder.
+const OUTPUT: &str = "output.log";
 
 /// Between looks at whether it does.
 const STEP: Duration = Duration::from_millis(20);
@@ -59,6 +62,8 @@ pub(crate) enum Door {
     Proxy,
     /// Batches, with TLS.
     Tls,
+    /// What operators ask.
+    Admin,
 }
 
 /// A server that runs until it is dropped.
@@ -94,6 +99,25 @@ impl Server {
         Destination::plain(*address)
     }
 
+    /// What it wrote.
+    pub(crate) fn output(&self) -> String {
+        let bytes = std::fs::read(self.folder.path().join(OUTPUT)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Lets it have so many descriptors from now on.
+    pub(crate) fn limit_descriptors(&self, most: u64) -> io::Result<()> {
+        let pid = i32::try_from(self.process.id())
+            .ok()
+            .and_then(Pid::from_raw);
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        prlimit(pid, Resource::Nofile, limit)?;
+        Ok(())
+    }
+
     /// CPU time that it has used so far.
     pub(crate) fn cpu(&self) -> Duration {
         self.workers.iter().map(|&pid| process::cpu(pid)).sum()
@@ -121,7 +145,7 @@ impl Drop for Server {
 impl Start<'_> {
     fn start(mut self, cores: &Cores) -> Result<Server, NotStarted> {
         let name = self.name;
-        let log = self.folder.path().join("output.log");
+        let log = self.folder.path().join(OUTPUT);
         let folder = |source| NotStarted::Folder { name, source };
         let output = std::fs::File::create(&log).map_err(folder)?;
         let command = &mut self.command;

@@ -87,6 +87,11 @@ impl Connection {
         }
     }
 
+    /// Ends it, whatever is under way; it is opened again when it is needed.
+    pub(crate) fn close(&mut self) {
+        self.stream = None;
+    }
+
     /// Sends a whole request and receives its answer. A server may close a kept connection at any time: one that is found
     /// closed before a byte of the answer came is replaced, once.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<Answer<'_>, Broken> {

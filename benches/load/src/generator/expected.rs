@@ -101,7 +101,7 @@ fn looks_through() -> bool {
 }
 
 /// The body as the VMS sent it, if its coding is known.
-fn decoded(answer: &Answer<'_>) -> Option<Vec<u8>> {
+pub(crate) fn decoded(answer: &Answer<'_>) -> Option<Vec<u8>> {
     let content = answer.content();
     let mut bytes = Vec::new();
     match answer.head.coding {

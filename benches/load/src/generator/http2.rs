@@ -65,7 +65,8 @@ impl Load {
     }
 }
 
-async fn connect(
+/// A connection that `drivers` keep going.
+pub(crate) async fn connect(
     to: &Destination,
     drivers: &mut JoinSet<()>,
 ) -> Result<SendRequest<Bytes>, String> {
@@ -122,9 +123,22 @@ async fn ask(
     request: &Request<()>,
     body: &mut Vec<u8>,
 ) -> Result<Head, h2::Error> {
+    ask_with(sender, request.clone(), Bytes::new(), body).await
+}
+
+/// Sends a request with `content`, and receives its answer, whose body is in `body` then.
+pub(crate) async fn ask_with(
+    sender: &mut SendRequest<Bytes>,
+    request: Request<()>,
+    content: Bytes,
+    body: &mut Vec<u8>,
+) -> Result<Head, h2::Error> {
     body.clear();
     std::future::poll_fn(|context| sender.poll_ready(context)).await?;
-    let (answer, _) = sender.send_request(request.clone(), true)?;
+    let (answer, mut stream) = sender.send_request(request, content.is_empty())?;
+    if !content.is_empty() {
+        stream.send_data(content, true)?;
+    }
     let (head, mut content) = answer.await?.into_parts();
     while let Some(data) = content.data().await {
         let data = data?;

@@ -27,10 +27,12 @@ pub(crate) struct Tally {
 
 /// What `Cache-Status` says became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Said {
     Hit,
     Stale,
+    /// Staler than that, since the VMS failed.
+    InsteadOfError,
     Partial,
     Miss,
     Bypass,
@@ -125,6 +127,7 @@ impl Said {
         };
         let mut said = Self::Nothing;
         let mut is_stale = false;
+        let mut instead_of_error = false;
         let nearest = text.rsplit(',').next().unwrap_or_default();
         for parameter in nearest.split(';').skip(1) {
             match parameter.trim().split_once('=') {
@@ -132,11 +135,13 @@ impl Said {
                 Some(("fwd", "partial")) => said = Self::Partial,
                 Some(("fwd", "bypass")) => said = Self::Bypass,
                 Some(("fwd", _)) => said = Self::Miss,
+                Some(("detail", "stale_if_error")) => instead_of_error = true,
                 Some(("ttl", ttl)) => is_stale = ttl.starts_with('-') || ttl == "0",
                 _ => {}
             }
         }
         match said {
+            _ if instead_of_error => Self::InsteadOfError,
             Self::Hit if is_stale => Self::Stale,
             said => said,
         }
@@ -146,6 +151,7 @@ impl Said {
         match self {
             Self::Hit => "hit",
             Self::Stale => "stale",
+            Self::InsteadOfError => "stale instead of an error",
             Self::Partial => "partial",
             Self::Miss => "miss",
             Self::Bypass => "bypass",
@@ -177,6 +183,10 @@ mod tests {
         for (value, said) in [
             ("vms-edge; hit; ttl=12", Said::Hit),
             ("vms-edge; hit; ttl=-3", Said::Stale),
+            (
+                "vms-edge; hit; ttl=-9; detail=stale_if_error",
+                Said::InsteadOfError,
+            ),
             (
                 "vms-edge; fwd=partial; detail=\"hit=9 miss=1\"",
                 Said::Partial,

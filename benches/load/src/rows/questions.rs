@@ -20,24 +20,24 @@ use crate::generator::{Asked, Script};
 const USERS: u64 = 200;
 
 /// The first user who follows from the stand-in's rules alone.
-pub(super) const FIRST_USER: u64 = 3;
+pub(crate) const FIRST_USER: u64 = 3;
 
 /// Length of a token, as a Laravel Passport issues them.
 const TOKEN_BYTES: usize = 900;
 
 /// A batch of a user, and what the VMS answers.
 #[derive(Clone, Debug)]
-pub(super) struct Question {
+pub(crate) struct Question {
     token: String,
     ids: Vec<u64>,
-    pub(super) answer: Bytes,
+    pub(crate) answer: Bytes,
 }
 
 /// A request and what its answer has to be.
 #[derive(Clone, Debug)]
-pub(super) struct Prepared {
-    pub(super) request: Vec<u8>,
-    pub(super) expected: Expected,
+pub(crate) struct Prepared {
+    pub(crate) request: Vec<u8>,
+    pub(crate) expected: Expected,
 }
 
 /// Requests in any order, the same one in each run of a number.
@@ -50,7 +50,7 @@ struct AtRandom {
 pub(super) struct InOrder<I>(pub(super) I);
 
 /// Two overlapping batches of so many items for each user.
-pub(super) fn batches(vms: &StandIn, items: usize) -> Vec<Question> {
+pub(crate) fn batches(vms: &StandIn, items: usize) -> Vec<Question> {
     let of_user = |user| {
         let token = long_token(user);
         let owned = vms.owned(user);
@@ -80,7 +80,7 @@ pub(super) fn answer(vms: &StandIn, token: &str, ids: &[u64]) -> Bytes {
 const DEVICE: &str = "b7f0c0de-1";
 
 /// The widget of a token.
-pub(super) fn widget<'a>(token: &'a str, more: &'a str) -> Widget<'a> {
+pub(crate) fn widget<'a>(token: &'a str, more: &'a str) -> Widget<'a> {
     Widget {
         host: authority::NAME,
         token,
@@ -92,7 +92,7 @@ pub(super) fn widget<'a>(token: &'a str, more: &'a str) -> Widget<'a> {
 
 impl Question {
     /// Over HTTP/1.1, by a client that accepts this coding.
-    pub(super) fn prepared(&self, coding: Coding) -> Prepared {
+    pub(crate) fn prepared(&self, coding: Coding) -> Prepared {
         let more = match coding {
             Coding::Gzip => "Accept-Encoding: gzip\r\n",
             Coding::Brotli => "Accept-Encoding: br\r\n",

@@ -69,7 +69,7 @@ pub(super) async fn cpu_per_request(bench: &Bench, contenders: &[Contender<'_>])
 }
 
 /// What failed, in words.
-pub(super) fn failures(name: &str, tally: &Tally) -> Vec<String> {
+pub(crate) fn failures(name: &str, tally: &Tally) -> Vec<String> {
     let first = tally.first_failure.as_deref().unwrap_or_default();
     match (tally.failed(), tally.answered) {
         (0, 0) => vec![format!("{name}: nothing was answered")],

@@ -1,5 +1,6 @@
 //! vms-edge, as it is released.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -8,6 +9,13 @@ use super::{Door, NotStarted, Server, Start, filled, folder, free_address, write
 use crate::bench::{Bench, Vms};
 
 const NAME: &str = "vms-edge";
+
+/// A file in its folder, and the token for its operators in it.
+const TOKEN_FILE: &str = "operators.token";
+pub(crate) const TOKEN: &str = "the-operators-of-a-load-test";
+
+/// Its configuration, in its folder.
+const FILE: &str = "edge.toml";
 const CONFIGURATION: &str = include_str!("../../../peers/edge.toml");
 
 /// How an edge differs from the configuration in benches/peers.
@@ -28,41 +36,68 @@ impl Default for Settings {
 }
 
 pub(crate) fn start(bench: &Bench, vms: &Vms, settings: &Settings) -> Result<Server, NotStarted> {
+    start_as(
+        bench,
+        vms.address(),
+        &configuration(settings),
+        settings.threads,
+    )
+}
+
+/// Starts it before `vms` with another configuration, which has the addresses of the one in benches/peers, and may name
+/// [`TOKEN_FILE`].
+pub(crate) fn start_as(
+    bench: &Bench,
+    vms: SocketAddr,
+    configuration: &str,
+    threads: usize,
+) -> Result<Server, NotStarted> {
     let folder = folder(NAME)?;
     let (plain, tls, admin) = (free_address(), free_address(), free_address());
-    let configuration = configuration(
-        &[plain, tls, admin, vms.address()].map(|address| address.to_string()),
-        settings,
-    );
-    let file = folder.path().join("edge.toml");
-    write(NAME, &file, configuration)?;
+    let addresses = [plain, tls, admin, vms].map(|address| address.to_string());
+    let file = folder.path().join(FILE);
+    write(NAME, &file, at(configuration, &addresses))?;
+    write(NAME, &folder.path().join(TOKEN_FILE), TOKEN)?;
     bench.authority().write_to(NAME, folder.path())?;
     let mut command = Command::new(bench.edge_program());
     command.arg("run").arg("--config").arg(&file);
     let own = [bench.cores().server];
     let mut cores = own.to_vec();
-    if settings.threads > 1 {
+    if threads > 1 {
         cores.extend(&bench.cores().generator);
-        cores.truncate(settings.threads);
+        cores.truncate(threads);
     }
     let doors = [Door::Cache, Door::Gzip, Door::Proxy].map(|door| (door, plain));
     let start = Start {
         name: NAME,
         command,
         cores: &cores,
-        doors: [&doors[..], &[(Door::Tls, tls)]].concat(),
+        doors: [&doors[..], &[(Door::Tls, tls), (Door::Admin, admin)]].concat(),
         folder,
         worker: None,
     };
     start.start(bench.cores())
 }
 
-fn configuration([plain, tls, admin, vms]: &[String; 4], settings: &Settings) -> String {
+/// Changes the configuration of one that runs; it has not read it yet.
+pub(crate) fn reconfigure(edge: &Server, from: &str, to: &str) -> std::io::Result<()> {
+    let file = edge.folder.path().join(FILE);
+    let text = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, filled(&text, &[(from, to.to_owned())]))
+}
+
+fn at(configuration: &str, [plain, tls, admin, vms]: &[String; 4]) -> String {
     let changes = [
         ("127.0.0.1:18080", plain.clone()),
         ("127.0.0.1:18443", tls.clone()),
         ("127.0.0.1:18090", admin.clone()),
         ("127.0.0.1:19000", vms.clone()),
+    ];
+    filled(configuration, &changes)
+}
+
+fn configuration(settings: &Settings) -> String {
+    let changes = [
         ("threads = 1", format!("threads = {}", settings.threads)),
         ("\"1h\"", format!("\"{}ms\"", settings.fresh.as_millis())),
     ];
@@ -91,7 +126,7 @@ mod tests {
             threads: 2,
             fresh: Duration::from_millis(1500),
         };
-        let text = configuration(&addresses.map(str::to_owned), &settings);
+        let text = at(&configuration(&settings), &addresses.map(str::to_owned));
         let here = folder.path().join("certificate.pem");
         let text = text.replace("certificate.pem", here.to_str().unwrap());
         let here = folder.path().join("key.pem");
