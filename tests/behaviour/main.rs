@@ -41,6 +41,7 @@ mod secrets;
 mod service_manager;
 mod shutdown;
 mod slow;
+mod slow_clients;
 mod stored;
 mod streaming;
 mod support;
