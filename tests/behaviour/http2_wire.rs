@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::Stdio;
 
 use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
 
 use crate::support::authority::Authority;
 use crate::support::edge::TestEdge;
-use crate::support::program::{run, said};
 use crate::support::scripted::{Connection, Request, Scripted};
+use crate::support::soon;
 use crate::support::tools::{present, tool};
 
 /// There are no fewer vectors than these.
@@ -51,13 +53,16 @@ async fn vectors_of_http_2_do_no_harm_and_the_vms_sees_no_more_than_it_should() 
         .arg(authority.ca())
         .env("PYTHONPATH", packages)
         .env("PYTHONDONTWRITEBYTECODE", "1");
-    let said = said(&run(player).await);
-    let played: Vec<Played> = said
-        .lines()
-        .map(|line| {
-            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in:\n{said}"))
-        })
-        .collect();
+    player.stdout(Stdio::piped()).kill_on_drop(true);
+    let mut player = player.spawn().expect("python can be run");
+    let told = player.stdout.take().expect("it is piped");
+    let mut lines = BufReader::new(told).lines();
+    let mut played: Vec<Played> = Vec::new();
+    while let Some(line) = soon("the next vector", lines.next_line()).await.unwrap() {
+        played.push(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")));
+    }
+    let ended = soon("the end of the player", player.wait()).await.unwrap();
+    assert!(ended.success(), "the player fails, see above");
     assert!(played.len() >= VECTORS, "only {} vectors", played.len());
     let mut reached = Reached::of(&vms.requests());
     let mut wrong = Vec::new();
