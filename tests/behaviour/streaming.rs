@@ -266,6 +266,42 @@ fn peak_memory(process: u32) -> usize {
 }
 
 #[tokio::test]
+async fn of_an_answer_without_an_end_no_more_is_held_however_much_is_read() {
+    let vms = Scripted::start(|mut connection| async move {
+        connection.request().await.expect("a request");
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+        connection.wire.send(head).await;
+        let chunk = [format!("{PIECE:x}\r\n").as_bytes(), &pattern(PIECE), b"\r\n"].concat();
+        while connection.wire.try_send(&chunk).await.is_ok() {}
+    })
+    .await;
+    let service = Service::before(vms.address, "log.access = false").await;
+    // A fetch is given up when it is too large, and the batch passes through.
+    let fetched = 8 << 20;
+    for (target, held, requests) in [
+        ("/file", FLOOD / 4, 1),
+        ("/api/v1/intercom/shows?ids[]=1", FLOOD / 4 + 2 * fetched, 2),
+    ] {
+        let before = (peak_memory(service.process()), vms.requests().len());
+        let mut client = Client::connect(service.address).await;
+        client
+            .send(format!(
+                "GET {target} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer t\r\nAccept: application/json\r\n\
+                 X-Client: ios\r\nX-UUID: phone\r\n\r\n"
+            ))
+            .await;
+        let mut answer = client.begin("GET").await;
+        let mut read = 0;
+        while read < FLOOD {
+            read += client.more(&mut answer).await.expect("it goes on").len();
+        }
+        let grown = peak_memory(service.process()) - before.0;
+        assert!(grown < held, "{target}: {grown} bytes");
+        assert_eq!(vms.requests().len() - before.1, requests, "{target}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_the_client_does_not_read_is_not_gathered_in_memory() {
     let sent = Arc::new(AtomicUsize::new(0));
     let (cut, mut cuts) = mpsc::unbounded_channel();

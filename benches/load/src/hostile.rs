@@ -310,3 +310,80 @@ impl Drop for Open<'_> {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Answers whatever comes with 200, and closes.
+    async fn believer() -> Destination {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                stream.read_u8().await.unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            }
+        });
+        Destination::plain(address)
+    }
+
+    fn victim(plain: Destination) -> Victim {
+        Victim {
+            http2: plain.clone(),
+            plain,
+            request: Arc::from(*b"GET / HTTP/1.1\r\n\r\n"),
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_answers_what_is_no_request_is_counted() {
+        let harm = Arc::new(Harm::default());
+        let victim = victim(believer().await);
+        let counted = async {
+            while harm.believed.load(Ordering::Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = Attack::Garbage.goes_on(&victim, 2, &harm) => {}
+            () = counted => {}
+        }
+        assert!(harm.made.load(Ordering::Relaxed) > 0);
+    }
+
+    #[tokio::test]
+    async fn all_attackers_are_there_at_once_and_gone_with_the_attack() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let victim = victim(Destination::plain(listener.local_addr().unwrap()));
+        let harm = Arc::new(Harm::default());
+        let there = async {
+            let mut kept = Vec::new();
+            while kept.len() < 100 || harm.open.load(Ordering::Relaxed) < 100 {
+                let accepted = timeout(PAUSE, listener.accept()).await;
+                kept.extend(accepted.ok().map(Result::unwrap));
+            }
+        };
+        tokio::select! {
+            () = Attack::SlowHeaders.goes_on(&victim, 100, &harm) => {}
+            () = there => {}
+        }
+        let gone = async {
+            while harm.open.load(Ordering::Relaxed) > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(20), gone).await.unwrap();
+        assert_eq!(harm.made.load(Ordering::Relaxed), 100);
+    }
+
+    #[test]
+    fn what_memory_must_not_answer_says_so() {
+        let request = no_cache(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let expected = b"GET / HTTP/1.1\r\nHost: a\r\nCache-Control: no-cache\r\n\r\n";
+        assert_eq!(request, expected);
+    }
+}

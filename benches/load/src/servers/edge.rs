@@ -117,6 +117,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_edge_understands_what_it_is_given_for_the_siege_and_for_the_soak() {
+        let folder = folder(NAME).unwrap();
+        let path = |name| folder.path().join(name).to_str().unwrap().to_owned();
+        let authority = crate::authority::Authority::new();
+        authority.write_to(NAME, folder.path()).unwrap();
+        std::fs::write(path(TOKEN_FILE), TOKEN).unwrap();
+        let addresses = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"];
+        for text in [
+            include_str!("../siege/edge.toml"),
+            include_str!("../soak/edge.toml"),
+        ] {
+            let text = at(text, &addresses.map(str::to_owned));
+            let files = ["certificate.pem", "key.pem", TOKEN_FILE];
+            let text = files
+                .iter()
+                .fold(text, |text, file| text.replace(file, &path(file)));
+            Config::parse(&text, "edge.toml").unwrap();
+        }
+    }
+
+    #[test]
     fn the_edge_understands_what_it_is_given() {
         let folder = folder(NAME).unwrap();
         let authority = crate::authority::Authority::new();
