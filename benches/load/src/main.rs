@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let done = match (arguments.command, arguments.target) {
         (Some(Command::Bench(arguments)), _) => measure(&arguments),
         (Some(Command::Siege(arguments)), _) => besiege(&arguments),
-        (Some(Command::Soak(arguments)), _) => soak(&arguments),
+        (Some(Command::Soak(arguments)), _) => endure(&arguments),
         (None, Some(target)) => target::run(&target),
         (None, None) => unreachable!("clap asks for one of them"),
     };
@@ -107,7 +107,7 @@ fn tell(report: &Report, out: &Path) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(u8::from(!failures.is_empty())))
 }
 
-fn soak(arguments: &soak::Arguments) -> Result<ExitCode, Failure> {
+fn endure(arguments: &soak::Arguments) -> Result<ExitCode, Failure> {
     let unavailable = |error: std::io::Error| Failure::Unavailable(error.to_string());
     let edge = program(arguments.edge.as_ref())?;
     machine::raise_descriptors().map_err(unavailable)?;
