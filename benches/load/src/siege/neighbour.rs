@@ -17,12 +17,17 @@ use crate::rows::questions::Prepared;
 const PHONES: usize = 16;
 const LOOKS: Duration = Duration::from_millis(20);
 
+/// One phone in so many connects anew for each request.
+const ANEW: usize = 8;
+
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Phones whose connections are kept from one time to the next.
 pub(super) struct Neighbour {
     phones: Vec<Connection>,
+    /// Whether some of them connect anew.
+    comes_anew: bool,
     questions: Arc<[Prepared]>,
 }
 
@@ -32,8 +37,14 @@ impl Neighbour {
         let phones = (0..PHONES).map(|_| Connection::new(to.clone()));
         Self {
             phones: phones.collect(),
+            comes_anew: true,
             questions: questions.into(),
         }
+    }
+
+    /// Keeps all connections from now on.
+    pub(super) fn stays(&mut self) {
+        self.comes_anew = false;
     }
 
     /// Asks everything once, so that it is in memory.
@@ -55,7 +66,8 @@ impl Neighbour {
         for (place, phone) in self.phones.drain(..).enumerate() {
             let random = fastrand::Rng::with_seed(seed << 8 | place as u64);
             let questions = Arc::clone(&self.questions);
-            asking.spawn(asks(phone, questions, random, until));
+            let connects_anew = self.comes_anew && place % ANEW == 0;
+            asking.spawn(asks(phone, connects_anew, questions, random, until));
         }
         let mut all = Tally::default();
         while let Some(asked) = asking.join_next().await {
@@ -69,12 +81,16 @@ impl Neighbour {
 
 async fn asks(
     mut phone: Connection,
+    connects_anew: bool,
     questions: Arc<[Prepared]>,
     mut random: fastrand::Rng,
     until: Instant,
 ) -> (Connection, Tally) {
     let mut tally = Tally::default();
     loop {
+        if connects_anew {
+            phone.close();
+        }
         sleep(LOOKS.mul_f64(random.f64() * 2.0)).await;
         let sent = Instant::now();
         if sent >= until {

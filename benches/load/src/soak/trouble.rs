@@ -67,10 +67,11 @@ pub(super) async fn befalls(place: &Place, vms: &mut Vms) {
 
 /// One attack after the other, until it is dropped.
 pub(super) async fn besieges(place: &Place, victim: &Victim, harm: &Arc<Harm>) {
-    const ATTACKS: [Attack; 8] = [
+    const ATTACKS: [Attack; 9] = [
         Attack::Garbage,
         Attack::SlowHeaders,
         Attack::RapidResets,
+        Attack::StalledStreams,
         Attack::SlowReaders,
         Attack::EmptyFrames,
         Attack::SlowBodies,
@@ -79,7 +80,10 @@ pub(super) async fn besieges(place: &Place, victim: &Victim, harm: &Arc<Harm>) {
     ];
     for attack in ATTACKS.into_iter().cycle() {
         let clients = match attack {
-            Attack::RapidResets | Attack::EmptyFrames | Attack::Handshakes => HOSTILE_WITH_TLS,
+            Attack::StalledStreams
+            | Attack::RapidResets
+            | Attack::EmptyFrames
+            | Attack::Handshakes => HOSTILE_WITH_TLS,
             _ => HOSTILE,
         };
         let made = harm.made.load(Ordering::Relaxed);
