@@ -55,6 +55,8 @@ pub(super) struct ClientStream {
     ahead: BytesMut,
     /// Whether Pingora may have been given more than one request's bytes, and so keeps the connection.
     is_given: bool,
+    /// Whether Pingora refused a request, and was answered for.
+    is_refused: bool,
 }
 
 #[derive(Debug)]
@@ -84,6 +86,7 @@ impl ClientStream {
             exchange,
             ahead: BytesMut::new(),
             is_given: false,
+            is_refused: false,
             deadline: Deadline {
                 first,
                 further,
@@ -261,6 +264,25 @@ impl ClientStream {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether these bytes are Pingora's own words, in place of which the client is told the same as JSON.
+    ///
+    /// What it cannot read, or takes from nobody, it refuses before the application hears of it, and with an empty body.
+    fn refuses(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> bool {
+        let is_refusal = self.exchange.awaited() != Awaited::Nothing && self.speaks_http1();
+        if is_refusal && !self.is_refused {
+            self.is_refused = true;
+            let is_of_method = bytes.starts_with(b"HTTP/1.1 405");
+            self.answer(
+                cx,
+                match is_of_method {
+                    true => &EdgeError::MethodNotAllowed,
+                    false => &EdgeError::BadRequest,
+                },
+            );
+        }
+        is_refusal
+    }
+
     /// Says why no more is read. Nothing else is being written, so there is room for it; a client that does not take it
     /// loses it.
     fn answer(&mut self, cx: &mut Context<'_>, error: &EdgeError) {
@@ -319,6 +341,9 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.refuses(cx, bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         Pin::new(&mut self.transport).poll_write(cx, bytes)
     }
 
@@ -335,6 +360,10 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let first = slices.first().map(|slice| &**slice);
+        if self.refuses(cx, first.unwrap_or_default()) {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         Pin::new(&mut self.transport).poll_write_vectored(cx, slices)
     }
 

@@ -3,6 +3,7 @@
 //! What went wrong inside is for the log; a client learns the status, a sentence, and when to try again.
 
 use bytes::Bytes;
+use pingora_core::protocols::http::date::get_cached_date;
 use pingora_http::ResponseHeader;
 use serde::{Serialize, Serializer};
 
@@ -11,6 +12,9 @@ use crate::request::checks::{Fault, Refusal};
 /// Seconds after which a client may try again when the VMS could not be asked.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
+/// What a client may ask, as far as the edge is concerned. CONNECT, which alone is not among them, would be a tunnel.
+const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
+
 /// An error answer of the edge's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EdgeError {
@@ -18,6 +22,8 @@ pub enum EdgeError {
     Refused(Refusal),
     /// The request cannot be understood as HTTP: 400.
     BadRequest,
+    /// A method that a proxy of this kind serves nobody: 405.
+    MethodNotAllowed,
     /// The client did not send its request in time: 408.
     RequestTimeout,
     /// The header is larger than the edge holds: 431.
@@ -46,6 +52,7 @@ impl EdgeError {
         match self {
             Self::BadRequest => 400,
             Self::Refused(Refusal::Unauthenticated) => 401,
+            Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
             Self::Refused(Refusal::BodyTooLarge) => 413,
             Self::Refused(Refusal::Invalid(_)) => 422,
@@ -65,6 +72,7 @@ impl EdgeError {
             Self::Refused(Refusal::Invalid(_)) => "The given data was invalid.",
             Self::Refused(Refusal::BodyTooLarge) => "The request body is too large.",
             Self::BadRequest => "Bad Request",
+            Self::MethodNotAllowed => "Method Not Allowed",
             Self::RequestTimeout => "Request Timeout",
             Self::TooManyRequests => "Too Many Requests",
             Self::TooManyAttempts { .. } => "Too Many Attempts.",
@@ -109,7 +117,9 @@ impl EdgeError {
             answer.extend_from_slice(value.as_bytes());
             answer.extend_from_slice(b"\r\n");
         }
-        answer.extend_from_slice(b"connection: close\r\n\r\n");
+        answer.extend_from_slice(b"date: ");
+        answer.extend_from_slice(get_cached_date().as_bytes());
+        answer.extend_from_slice(b"\r\nconnection: close\r\n\r\n");
         answer.extend_from_slice(&body);
         answer
     }
@@ -126,6 +136,7 @@ impl EdgeError {
             Self::TooManyAttempts {
                 retry_after_seconds,
             } => header.insert_header("Retry-After", *retry_after_seconds)?,
+            Self::MethodNotAllowed => header.insert_header("Allow", ALLOWED)?,
             Self::RequestTimeout
             | Self::TooManyRequests
             | Self::BadGateway
@@ -185,10 +196,18 @@ mod tests {
 
     #[test]
     fn a_last_answer_is_complete_and_says_that_it_is_the_last() {
+        let answer = String::from_utf8(EdgeError::TooManyRequests.last_answer()).unwrap();
+        let (before, rest) = answer.split_once("date: ").unwrap();
+        let (date, rest) = rest.split_once("\r\n").unwrap();
         assert_eq!(
-            String::from_utf8(EdgeError::TooManyRequests.last_answer()).unwrap(),
+            before,
             "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: 31\r\n\
-             cache-control: no-store\r\nretry-after: 1\r\nconnection: close\r\n\r\n{\"message\":\"Too Many Requests\"}"
+             cache-control: no-store\r\nretry-after: 1\r\n"
+        );
+        assert!(date.ends_with(" GMT"), "{date}");
+        assert_eq!(
+            rest,
+            "connection: close\r\n\r\n{\"message\":\"Too Many Requests\"}"
         );
     }
 

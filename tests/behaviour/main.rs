@@ -13,6 +13,7 @@ mod checks;
 mod clients;
 mod codings;
 mod collapse;
+mod conformance;
 mod connections;
 mod counted;
 mod documented;
