@@ -22,7 +22,7 @@ demo:
 # Tests whose tools cannot be had are skipped by name, but in CI they fail. Those of the packages are Debian's.
 test:
 	@sh .ci/need cmake
-	@sh .ci/need curl gzip python3 openssl h2load=nghttp2-client slowhttptest prometheus promtool=prometheus \
+	@sh .ci/need curl gzip python3 openssl h2load=nghttp2-client slowhttptest varnishtest=varnish prometheus promtool=prometheus \
 		protoc=protobuf-compiler chromium chromedriver=chromium-driver || [ -z "$$CI" ]
 	@! command -v apt-get >/dev/null || sh .ci/need xz=xz-utils strip=binutils lintian man=man-db ip=iproute2 \
 		nsenter=util-linux systemd-analyze=systemd npm node=nodejs pip3=python3-pip || [ -z "$$CI" ]

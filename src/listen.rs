@@ -11,6 +11,7 @@
 //! and what it tells the application of a connection.
 
 pub mod certificates;
+mod chunks;
 mod connection;
 mod exchange;
 mod http1;

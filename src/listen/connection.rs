@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::certificates::TlsListener;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Rest};
 use super::http1::{self, Application};
 use super::places::{Full, Place};
 use super::proxy_protocol::{self, NoHeader, Speaker};
@@ -65,7 +65,7 @@ pub(super) async fn serve<A>(
         return;
     };
     if client.speaks_http1() {
-        return http1::serve(&*shared.app, &exchange, Box::new(client), phase, &shutdown).await;
+        return http1::serve(&*shared.app, Box::new(client), phase, &shutdown).await;
     }
     let proxy = Arc::clone(shared.app.proxy());
     let streams = Arc::new(Streams { proxy, exchange });
@@ -239,7 +239,7 @@ where
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         // A stream begins with its header.
-        self.exchange.end(None);
+        self.exchange.end(Rest::All);
         self.proxy.process_new_http(session, shutdown).await
     }
 

@@ -9,12 +9,33 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
     awaited: AtomicU8,
-    /// Bytes that are still to come of the request that is being answered.
+    /// A [`Rest`], by its number.
     rest: AtomicU64,
 }
 
-/// The rest of a request of which only what comes tells where it ends.
-const ENDLESS: u64 = u64::MAX;
+/// What is still to come of the request that is being answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// So many bytes.
+    Bytes(u64),
+    /// Chunks, of which the last one tells that it is.
+    Chunks,
+    /// Whatever comes: a tunnel, or streams.
+    All,
+}
+
+impl Rest {
+    const CHUNKS: u64 = u64::MAX - 1;
+    const ALL: u64 = u64::MAX;
+
+    fn number(self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Chunks => Self::CHUNKS,
+            Self::All => Self::ALL,
+        }
+    }
+}
 
 impl Exchange {
     /// A request is waited for.
@@ -25,16 +46,19 @@ impl Exchange {
         }
     }
 
-    /// The whole header of a request is there, and so many bytes are still to come; `None` if only what comes tells.
-    pub(super) fn end(&self, rest: Option<u64>) {
-        self.rest.store(rest.unwrap_or(ENDLESS), Ordering::Relaxed);
+    /// The whole header of a request is there, and this is still to come.
+    pub(super) fn end(&self, rest: Rest) {
+        self.rest.store(rest.number(), Ordering::Relaxed);
         self.set(Awaited::Nothing);
     }
 
-    /// What is still to come of the request that is being answered; `None` if only what comes tells.
-    pub(super) fn rest(&self) -> Option<u64> {
-        let rest = self.rest.load(Ordering::Relaxed);
-        (rest != ENDLESS).then_some(rest)
+    /// What is still to come of the request that is being answered.
+    pub(super) fn rest(&self) -> Rest {
+        match self.rest.load(Ordering::Relaxed) {
+            Rest::CHUNKS => Rest::Chunks,
+            Rest::ALL => Rest::All,
+            bytes => Rest::Bytes(bytes),
+        }
     }
 
     /// So many bytes of the rest have come.

@@ -25,10 +25,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, timeout};
 
 use super::IDLE_TIMEOUT;
-use super::exchange::Exchange;
 use super::shared::Phase;
 use super::stream::{ClientStream, RECEIVED_BYTES, without_empty_lines};
-use crate::request::Scheme;
+use crate::reply::error::EdgeError;
+use crate::request::{Scheme, framing};
+
+/// How long a client may take to be told that it was refused.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Whom requests are for.
 pub trait Application: Send + Sync + 'static {
@@ -88,7 +91,6 @@ enum Came<A> {
 /// Serves requests for as long as the client asks.
 pub(super) async fn serve<A: Application>(
     app: &A,
-    exchange: &Exchange,
     mut client: Box<ClientStream>,
     phase: watch::Receiver<Phase>,
     shutdown: &ShutdownWatch,
@@ -103,7 +105,7 @@ pub(super) async fn serve<A: Application>(
     let who = Client { address, scheme };
     let mut waiting = Waiting::new(phase);
     loop {
-        exchange.begin();
+        client.begin();
         // One that leaves says so with its last answer, which Pingora does. It may have begun to while it waited.
         let at_hand = |head: &[u8]| match *shutdown.borrow() {
             true => None,
@@ -111,7 +113,7 @@ pub(super) async fn serve<A: Application>(
         };
         match waiting.next(&mut client, at_hand).await {
             Came::AtHand(answer) => {
-                exchange.end(Some(0));
+                client.end();
                 let sent = send(&mut client, &answer).await;
                 let is_sent = sent.is_ok();
                 answer.sent(sent);
@@ -119,8 +121,13 @@ pub(super) async fn serve<A: Application>(
                     return;
                 }
             }
+            Came::Request(head) if !framing::is_plain_line(&head) => {
+                let refused = EdgeError::BadRequest.last_answer();
+                let _ = timeout(FAREWELL, client.send(&refused, b"")).await;
+                return;
+            }
             Came::Request(head) => {
-                match through_pingora(app.proxy(), exchange, client, head, shutdown).await {
+                match through_pingora(app.proxy(), client, head, shutdown).await {
                     Some(returned) => client = returned,
                     None => return,
                 }
@@ -133,7 +140,6 @@ pub(super) async fn serve<A: Application>(
 /// Gives Pingora a request, and gets the connection back if it is to be used further.
 async fn through_pingora<P>(
     proxy: &Arc<P>,
-    exchange: &Exchange,
     mut client: Box<ClientStream>,
     mut head: BytesMut,
     shutdown: &ShutdownWatch,
@@ -152,12 +158,12 @@ where
         let reused = proxy.process_new_http(session, shutdown).await?;
         let (stream, settings) = reused.consume();
         let client = stream.into_any().downcast::<ClientStream>();
-        let client = client.expect("Pingora gives back what it was given");
+        let mut client = client.expect("Pingora gives back what it was given");
         if client.is_between_requests() {
             return Some(client);
         }
         // Where the request ended only Pingora knows, and what of the next it has: its own way of going on.
-        exchange.begin();
+        client.begin();
         session = ServerSession::new_http1(client);
         if let Some(settings) = settings {
             settings.apply_to_session(&mut session);

@@ -31,7 +31,8 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::exchange::{Awaited, Exchange};
+use super::chunks::Chunks;
+use super::exchange::{Awaited, Exchange, Rest};
 use super::transport::Transport;
 use crate::reply::error::EdgeError;
 use crate::request::framing;
@@ -55,8 +56,12 @@ pub(super) struct ClientStream {
     ahead: BytesMut,
     /// Whether Pingora may have been given more than one request's bytes, and so keeps the connection.
     is_given: bool,
-    /// Whether Pingora refused a request, and was answered for.
+    /// Whether something of an answer was sent to the latest request.
+    has_spoken: bool,
+    /// Whether a request was refused here, so that nothing else is to be said.
     is_refused: bool,
+    /// How far a chunked body was read.
+    chunks: Chunks,
 }
 
 #[derive(Debug)]
@@ -86,7 +91,9 @@ impl ClientStream {
             exchange,
             ahead: BytesMut::new(),
             is_given: false,
+            has_spoken: false,
             is_refused: false,
+            chunks: Chunks::default(),
             deadline: Deadline {
                 first,
                 further,
@@ -95,6 +102,17 @@ impl ClientStream {
                 is_over: false,
             },
         }
+    }
+
+    /// The next request is waited for.
+    pub(super) fn begin(&mut self) {
+        self.exchange.begin();
+        self.has_spoken = false;
+    }
+
+    /// All of the request that was waited for is there.
+    pub(super) fn end(&mut self) {
+        self.exchange.end(Rest::Bytes(0));
     }
 
     /// What came of the next request and was not looked at yet, or was not whole.
@@ -141,7 +159,7 @@ impl ClientStream {
     pub(super) fn is_between_requests(&self) -> bool {
         !self.is_given
             && self.exchange.awaited() == Awaited::Nothing
-            && self.exchange.rest() == Some(0)
+            && self.exchange.rest() == Rest::Bytes(0)
     }
 
     /// Whose connection it is.
@@ -222,6 +240,44 @@ impl ClientStream {
         Poll::Ready(Ok(()))
     }
 
+    /// The rest of a chunked body, and nothing of what comes after it.
+    fn poll_chunks(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if self.ahead.is_empty() {
+            ready!(Pin::new(&mut self.transport).poll_read(cx, buffer))?;
+        } else {
+            let came = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead[..came]);
+            self.ahead.advance(came);
+        }
+        let came = &buffer.filled()[before..];
+        let read = match self.chunks.read(came) {
+            Ok(read) => read,
+            Err(ill_formed) => {
+                self.refuse(cx, &EdgeError::BadRequest);
+                let fault = io::Error::new(io::ErrorKind::InvalidData, ill_formed);
+                return Poll::Ready(Err(fault));
+            }
+        };
+        let came = &buffer.filled()[before..];
+        if read < came.len() {
+            // What was ahead is behind it.
+            let behind = std::mem::take(&mut self.ahead);
+            self.ahead.extend_from_slice(&came[read..]);
+            self.ahead.unsplit(behind);
+            buffer.set_filled(before + read);
+        }
+        if self.chunks.is_over() {
+            self.chunks = Chunks::default();
+            self.exchange.end(Rest::Bytes(0));
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Nothing but the end of the connection: what comes else is of the next request.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.skip_empty_lines();
@@ -268,19 +324,27 @@ impl ClientStream {
     ///
     /// What it cannot read, or takes from nobody, it refuses before the application hears of it, and with an empty body.
     fn refuses(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> bool {
-        let is_refusal = self.exchange.awaited() != Awaited::Nothing && self.speaks_http1();
-        if is_refusal && !self.is_refused {
-            self.is_refused = true;
+        if !self.is_refused {
+            if self.exchange.awaited() == Awaited::Nothing || !self.speaks_http1() {
+                self.has_spoken = true;
+                return false;
+            }
             let is_of_method = bytes.starts_with(b"HTTP/1.1 405");
-            self.answer(
-                cx,
-                match is_of_method {
-                    true => &EdgeError::MethodNotAllowed,
-                    false => &EdgeError::BadRequest,
-                },
-            );
+            let error = match is_of_method {
+                true => EdgeError::MethodNotAllowed,
+                false => EdgeError::BadRequest,
+            };
+            self.refuse(cx, &error);
         }
-        is_refusal
+        true
+    }
+
+    /// Refuses the latest request, if there is no answer on its way already. There will be no other.
+    fn refuse(&mut self, cx: &mut Context<'_>, error: &EdgeError) {
+        self.is_refused = true;
+        if !self.has_spoken {
+            self.answer(cx, error);
+        }
     }
 
     /// Says why no more is read. Nothing else is being written, so there is room for it; a client that does not take it
@@ -298,12 +362,14 @@ pub fn header_came(session: &ServerSession) {
     // With HTTP/2, whoever gave the session to the application has said so.
     let stream = session.stream().map(|stream| stream.as_any());
     if let Some(client) = stream.and_then(|stream| stream.downcast_ref::<ClientStream>()) {
-        let rest = match session.is_upgrade_req() {
+        let request = session.req_header();
+        let rest = match framing::length(request) {
             // What comes is not the client's next request, but the tunnel's.
-            true => None,
-            false => framing::length(session.req_header()),
+            _ if session.is_upgrade_req() => Rest::All,
+            Some(bytes) => Rest::Bytes(bytes as u64),
+            None => Rest::Chunks,
         };
-        client.exchange.end(rest.map(|bytes| bytes as u64));
+        client.exchange.end(rest);
     }
 }
 
@@ -315,13 +381,15 @@ impl AsyncRead for ClientStream {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let is_answered = this.exchange.awaited() == Awaited::Nothing;
-        match this.exchange.rest() {
-            Some(0) if is_answered && !this.is_given => return this.poll_end(cx),
-            Some(rest) if is_answered && !this.is_given => {
-                return this.poll_rest(cx, buffer, rest);
+        if is_answered && !this.is_given {
+            match this.exchange.rest() {
+                Rest::Bytes(0) => return this.poll_end(cx),
+                Rest::Bytes(rest) => return this.poll_rest(cx, buffer, rest),
+                Rest::Chunks => return this.poll_chunks(cx, buffer),
+                Rest::All => {}
             }
-            _ => this.is_given = true,
         }
+        this.is_given = true;
         if !this.ahead.is_empty() {
             let came = this.ahead.len().min(buffer.remaining());
             buffer.put_slice(&this.ahead[..came]);

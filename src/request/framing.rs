@@ -20,6 +20,10 @@ pub fn check(request: &RequestHeader, received: &[u8]) -> Result<(), &'static st
     if request.headers.len() > MAX_FIELDS {
         return Err("too many fields");
     }
+    let mut hosts = request.headers.get_all(header::HOST).iter();
+    if !hosts.all(|host| is_host(host.as_bytes())) {
+        return Err("a Host that is none");
+    }
     let target = request.raw_path();
     let is_whole_server = target == b"*" && request.method == Method::OPTIONS;
     // The absolute form names a server, and the edge's is fixed by its configuration (RFC 9112, 3.2.2).
@@ -48,6 +52,35 @@ pub fn check(request: &RequestHeader, received: &[u8]) -> Result<(), &'static st
         }
     }
     Ok(())
+}
+
+/// Whether the first line of a header has but characters that are seen, and blanks: others end it for some readers, and
+/// Pingora writes them in another way.
+pub fn is_plain_line(head: &[u8]) -> bool {
+    let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    !line.iter().any(u8::is_ascii_control)
+}
+
+/// Whether this is the name or address of a host, and a port if there is one (RFC 9110, 7.2 and RFC 3986, 3.2.2).
+///
+/// Nothing else may reach a VMS that makes addresses of it.
+fn is_host(host: &[u8]) -> bool {
+    let is_port = |port: &[u8]| port.iter().all(u8::is_ascii_digit);
+    if let Some(rest) = host.strip_prefix(b"[") {
+        let Some(end) = rest.iter().position(|&byte| byte == b']') else {
+            return false;
+        };
+        let (address, port) = (&rest[..end], &rest[end + 1..]);
+        let is_of_address =
+            |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.' | b'v');
+        return !address.is_empty()
+            && address.iter().all(is_of_address)
+            && (port.is_empty() || port.strip_prefix(b":").is_some_and(is_port));
+    }
+    let mut parts = host.splitn(2, |&byte| byte == b':');
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
+    parts.next().is_some_and(|name| name.iter().all(is_of_name)) && parts.next().is_none_or(is_port)
 }
 
 /// The length of the body as the header tells it; `None` for a chunked one.
@@ -102,6 +135,55 @@ mod tests {
     }
 
     const HOST: (&str, &str) = ("Host", "vms.local");
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+        for host in [
+            "a",
+            "a.example:8080",
+            "A-1_b",
+            "10.0.0.1:",
+            "[::1]:80",
+            "[::ffff:10.0.0.1]",
+            "%41",
+            "",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "a@b",
+            "a b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "a:b",
+            "a:1:2",
+            "a, b",
+            "[::1",
+            "[]",
+            "[::1]80",
+            "[::1]:x",
+            "caf\u{e9}",
+            "a\t",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_first_line_alone_must_be_plain() {
+        for (head, is_plain) in [
+            (&b"GET / HTTP/1.1\r\nA: \x01\r\n\r\n"[..], true),
+            (b"GET / HTTP/1.1\n\n", true),
+            (b"GET /\r HTTP/1.1\r\n\r\n", false),
+            (b"GET /\0 HTTP/1.1\r\n\r\n", false),
+            (b"GET\t/ HTTP/1.1\r\n\r\n", false),
+            (b"GET / HTTP/1.1\x7f\r\n\r\n", false),
+        ] {
+            assert_eq!(is_plain_line(head), is_plain, "{}", head.escape_ascii());
+        }
+    }
 
     #[test]
     fn a_plain_request_passes() {

@@ -22,6 +22,7 @@ mod failing;
 mod fetching;
 mod framing;
 mod health;
+mod http1_wire;
 mod http2;
 mod http2_wire;
 mod logging;
