@@ -10,6 +10,8 @@ use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::{Error, ErrorType};
 use pingora_http::RequestHeader;
 
+use super::forward;
+
 /// Largest answer that the edge holds in memory for its own requests, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 8 << 20;
 
@@ -69,6 +71,7 @@ pub(super) async fn ask(
                 return Error::e_explain(ErrorType::InvalidHTTPHeader, "a 101 nobody asked for");
             }
             if !header.status.is_informational() {
+                forward::is_chunked(header)?;
                 return Ok(header.status);
             }
             heard = true;

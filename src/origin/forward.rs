@@ -70,17 +70,9 @@ pub fn describe_hop(
 ///
 /// # Errors
 ///
-/// When the body is coded in a way that only the VMS's own connection could undo.
+/// As [`is_chunked`].
 pub fn describe_answer(response: &mut ResponseHeader, client: Version) -> pingora_core::Result<()> {
-    let coding = response.headers.get(header::TRANSFER_ENCODING);
-    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        return Error::e_explain(
-            ErrorType::InvalidHTTPHeader,
-            "a transfer coding that nobody asked for",
-        )
-        .map_err(Error::into_up);
-    }
-    let is_chunked = coding.is_some();
+    let is_chunked = is_chunked(response).map_err(Error::into_up)?;
     drop_response_hop_by_hop(response);
     // HTTP/1.0 knows no chunks: there, the end of the connection is the end of the body (RFC 9112, 6.3).
     if is_chunked && client != Version::HTTP_10 && response.status != StatusCode::NO_CONTENT {
@@ -88,6 +80,27 @@ pub fn describe_answer(response: &mut ResponseHeader, client: Version) -> pingor
     }
     response.set_version(Version::HTTP_11);
     Ok(())
+}
+
+/// Whether the body of an answer comes in chunks.
+///
+/// # Errors
+///
+/// When it is coded in a way that only the VMS's own connection could undo. A length beside chunks Pingora drops (RFC 9112,
+/// 6.3).
+pub fn is_chunked(response: &ResponseHeader) -> pingora_core::Result<bool> {
+    let mut codings = response.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else {
+        return Ok(false);
+    };
+    let is_only = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+    if !is_only {
+        return Error::e_explain(
+            ErrorType::InvalidHTTPHeader,
+            "a transfer coding that nobody asked for",
+        );
+    }
+    Ok(true)
 }
 
 /// Takes off what belongs to the client's connection, for a request that the edge sends by itself.
