@@ -56,5 +56,6 @@ mod understood;
 mod upgrading;
 mod upstream;
 mod validators;
+mod vms_wire;
 mod websocket;
 mod writing;

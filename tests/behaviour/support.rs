@@ -13,6 +13,7 @@ pub(crate) mod otlp;
 mod patience;
 pub(crate) mod program;
 pub(crate) mod reach;
+pub(crate) mod relay;
 pub(crate) mod scrape;
 pub(crate) mod scripted;
 pub(crate) mod service;
