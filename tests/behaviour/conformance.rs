@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 
+use http::Method;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -13,7 +14,7 @@ use vms_edge::demo::vms::{Fault, Times};
 
 use crate::support::client::{Client, Response};
 use crate::support::edge::TestEdge;
-use crate::support::operator::{bearer, token};
+use crate::support::operator::{self, bearer, token};
 use crate::support::scripted::Scripted;
 use crate::support::soon;
 use crate::support::tools::{present, tool};
@@ -248,6 +249,33 @@ async fn of_operators() -> Vec<Exchange> {
             )
             .await,
         );
+    }
+    let admin = world.edge.admin;
+    let tag = operator::ask(admin, Method::GET, "/", &[("host", "localhost")], "").await;
+    let held = format!("If-None-Match: {}\r\n", tag.header("etag").expect("a tag"));
+    all.push(exchange("a page held already", admin, "GET", "/", &held).await);
+    for (path, body) in [
+        ("/purge", "{\"items\":[1]}"),
+        ("/purge", "{}"),
+        ("/explain", "{\"url\":\"/\"}"),
+    ] {
+        let length = body.len();
+        let fields =
+            format!("{with_token}Content-Type: application/json\r\nContent-Length: {length}\r\n");
+        let mut client = Client::connect(admin).await;
+        client
+            .send(format!(
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n{body}"
+            ))
+            .await;
+        let answer = client.response().await;
+        all.push(told(
+            &format!("{path} {body}"),
+            "POST",
+            path,
+            &fields,
+            &answer,
+        ));
     }
     all
 }

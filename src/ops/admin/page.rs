@@ -63,8 +63,8 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 }
 
 fn show(asset: &Asset, tag: &str, headers: &HeaderMap) -> Response {
+    let kind = [(header::CONTENT_TYPE, asset.media_type)];
     let fields = [
-        (header::CONTENT_TYPE, asset.media_type),
         (header::ETAG, tag),
         // Kept, but asked for anew each time: another version of the edge has another page.
         (header::CACHE_CONTROL, "no-cache"),
@@ -73,7 +73,8 @@ fn show(asset: &Asset, tag: &str, headers: &HeaderMap) -> Response {
     ];
     let has_it = |known: &header::HeaderValue| known.as_bytes() == tag.as_bytes();
     match headers.get_all(header::IF_NONE_MATCH).iter().any(has_it) {
+        // It speaks of a body, and there is none (RFC 9110, 15.4.5).
         true => (StatusCode::NOT_MODIFIED, fields).into_response(),
-        false => (fields, asset.content).into_response(),
+        false => (kind, fields, asset.content).into_response(),
     }
 }
