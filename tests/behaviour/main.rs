@@ -45,6 +45,7 @@ mod shutdown;
 mod slow;
 mod slow_clients;
 mod stored;
+mod straight;
 mod streaming;
 mod support;
 mod tls;
