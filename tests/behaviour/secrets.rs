@@ -109,13 +109,13 @@ async fn once_requests_are_over_no_secret_of_theirs_is_left_in_the_memory_of_the
         client.response().await;
     }
     for (path, body) in [
-        (
-            "/purge",
-            format!("{{\"user\":{{\"token\":\"{}\"}}}}", secret("purge")),
-        ),
+        ("/purge", format!("{{\"user\":\"{}\"}}", secret("purge"))),
         (
             "/explain",
-            format!("{{\"token\":\"{}\"}}", secret("explain")),
+            format!(
+                "{{\"url\":\"{SHOWS}?ids[]=1\",\"headers\":{{\"Authorization\":\"Bearer {}\"}}}}",
+                secret("explain")
+            ),
         ),
     ] {
         let mut operator = Client::connect(edge.admin).await;
@@ -128,7 +128,7 @@ async fn once_requests_are_over_no_secret_of_theirs_is_left_in_the_memory_of_the
                 secret("admin"),
             ))
             .await;
-        operator.response().await;
+        assert_eq!(operator.response().await.status, 200, "{path}");
     }
     Scrape::once(edge.admin, "vms_edge_connections{listener=\"plain\"}", 0.0).await;
     let left = found(edge.process(), secret("").as_bytes());
