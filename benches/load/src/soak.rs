@@ -28,7 +28,7 @@ use self::news::News;
 use self::operator::Operator;
 use self::outage::Vms;
 use self::phone::{Phone, Place};
-use self::sample::{HEAD, Occupied, Sample, quarters};
+use self::sample::{HEAD, Occupied, Sample, halves};
 use self::tally::{Counted, Numbers};
 use crate::Failure;
 use crate::asking::{SHOWS, Widget};
@@ -78,8 +78,10 @@ const SAMPLES_A_LINE: u32 = 4;
 /// Samples are no nearer to each other.
 const SAMPLES: Duration = Duration::from_secs(1);
 
-/// The share of the time after which everything is in memory that will be, and how often the cache is filled by then.
-const WARM_UP: f64 = 0.25;
+/// The time after which everything is in memory that will be: a quarter of it all, but no less than the second, unless that
+/// is more than half.
+const WARM_UP: u32 = 4;
+const SHORTEST_WARM_UP: Duration = Duration::from_secs(120);
 
 /// What resident memory may grow by after that: allocators and the kernel do not give back all at once.
 const GROWTH: f64 = 0.05;
@@ -110,7 +112,7 @@ struct Summary {
     end: Occupied,
     /// How long that took to be so.
     settled_seconds: f64,
-    /// Resident memory after the warm-up, and at the end.
+    /// Resident memory in the first and the second half of what comes after the warm-up, at the median.
     resident_bytes: Option<[u64; 2]>,
     p50_us: f64,
     p99_us: f64,
@@ -185,11 +187,11 @@ async fn soaks(
     let gone = Instant::now();
     let mut failures = Vec::new();
     let end = settles(&admin, Some(&start), &mut failures).await?;
-    let warm = samples.iter().position(|sample| {
-        let share = float(sample.seconds) / arguments.lasting.as_secs_f64();
-        share >= WARM_UP
-    });
-    let resident_bytes = quarters(&samples[warm.unwrap_or(samples.len())..]);
+    let lasting = arguments.lasting;
+    let warm_up = (lasting / WARM_UP).max(SHORTEST_WARM_UP).min(lasting / 2);
+    let is_cold = |sample: &Sample| sample.seconds < warm_up.as_secs();
+    let warm = samples.partition_point(is_cold);
+    let resident_bytes = halves(&samples[warm..]);
     let numbers = place.counted.numbers();
     failures.extend(place.counted.words());
     failures.extend(judges(resident_bytes, &numbers));
@@ -351,7 +353,7 @@ impl Summary {
         );
         if let Some([first, last]) = self.resident_bytes {
             println!(
-                "Resident memory {} KiB after the warm-up, {} KiB at the end.",
+                "Resident memory {} KiB in the first half after the warm-up, {} KiB in the second.",
                 first >> 10,
                 last >> 10
             );

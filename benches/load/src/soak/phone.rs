@@ -492,3 +492,102 @@ fn favourite(id: u64) -> String {
 fn viewer(user: u64, device: &str, language: &str) -> String {
     format!("{user} {device} {language}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The news, and one that is user 5's own.
+    fn ids(place: &Place) -> [u64; 4] {
+        let owned = place.vms.owned(5);
+        [1, 2, 3, owned[3]]
+    }
+
+    fn place() -> Place {
+        let nowhere = Destination::plain(([127, 0, 0, 1], 1).into());
+        let vms = StandIn::without_record();
+        vms.name_viewers();
+        Place {
+            plain: nowhere.clone(),
+            http2: nowhere,
+            vms,
+            news: News::default(),
+            counted: Counted::default(),
+        }
+    }
+
+    fn headers(device: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("x-uuid", device), ("hl", "en")] {
+            headers.insert(name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn shown(place: &Place, token: &str, device: &str) -> Vec<u8> {
+        let answer = place.vms.batch_answer(
+            Endpoint::Intercoms,
+            Some(token),
+            &headers(device),
+            &ids(place),
+        );
+        answer.body.to_vec()
+    }
+
+    /// What is wrong with an answer to user 5's phone.
+    fn wrong(place: &Place, body: Vec<u8>, sent: Instant) -> Option<&'static str> {
+        let expected = shown(place, "tok-5-s0", "phone");
+        let heard = Heard {
+            status: 200,
+            instead_of_error: false,
+            body,
+        };
+        place
+            .compares(&headers("phone"), &expected, sent, &heard)
+            .err()
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_the_vms_would_not_give_is_wrong() {
+        let place = place();
+        let now = Instant::now();
+        let own = shown(&place, "tok-5-s0", "phone");
+        assert_eq!(wrong(&place, own.clone(), now), None);
+        let own = String::from_utf8(own).unwrap();
+        let of_another_user = own.replace("5 phone en", "6 phone en").into_bytes();
+        for (body, why) in [
+            (of_another_user, "somebody else's"),
+            (shown(&place, "tok-5-s0", "tablet"), "somebody else's"),
+            (b"[]".to_vec(), "not as many as the VMS would show"),
+            (b"<html>".to_vec(), "no list"),
+        ] {
+            assert_eq!(wrong(&place, body, now), Some(why));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_must_be_seen_and_news_may_be_late() {
+        let place = place();
+        let before = shown(&place, "tok-5-s0", "phone");
+        let number = place.news.rename(&place.vms, 2);
+        assert_eq!(wrong(&place, before.clone(), Instant::now()), None);
+        place.news.purged(2, number);
+        let later = Instant::now() + Duration::from_millis(1);
+        let why = Some("not what the VMS would show");
+        assert_eq!(wrong(&place, before, later), why);
+
+        let before = shown(&place, "tok-5-s0", "phone");
+        let mut headers = headers("phone");
+        headers.insert("authorization", HeaderValue::from_static("Bearer tok-5-s0"));
+        headers.insert("content-type", HeaderValue::from_static("application/json"));
+        let (patch, target) = (
+            Method::PATCH,
+            format!("/api/v1/intercom/{}", ids(&place)[3]),
+        );
+        let written = place
+            .vms
+            .answer(&patch, &target, &headers, b"{\"title\":\"mine\"}");
+        assert_eq!(written.status, 200);
+        assert_eq!(wrong(&place, before, later), why);
+    }
+}

@@ -87,10 +87,10 @@ impl Occupied {
     }
 }
 
-/// How resident memory moved between the first and the last quarter of `samples`: the medians of both, in bytes.
-pub(super) fn quarters(samples: &[Sample]) -> Option<[u64; 2]> {
-    let quarter = samples.len() / 4;
-    if quarter == 0 {
+/// How resident memory moved between the first and the second half of `samples`: the medians of both, in bytes.
+pub(super) fn halves(samples: &[Sample]) -> Option<[u64; 2]> {
+    let half = samples.len() / 2;
+    if half == 0 {
         return None;
     }
     let median = |samples: &[Sample]| {
@@ -101,8 +101,8 @@ pub(super) fn quarters(samples: &[Sample]) -> Option<[u64; 2]> {
         sizes.sort_unstable();
         sizes[sizes.len() / 2]
     };
-    let last = &samples[samples.len() - quarter..];
-    Some([median(&samples[..quarter]), median(last)])
+    let (first, second) = samples.split_at(half);
+    Some([median(first), median(second)])
 }
 
 /// The head of the table of samples.
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_that_of_the_middle_of_a_quarter() {
+    fn memory_is_that_of_the_middle_of_a_half() {
         let sample = |resident_bytes| Sample {
             seconds: 0,
             occupied: Occupied {
@@ -184,8 +184,8 @@ mod tests {
             },
             numbers: Numbers::default(),
         };
-        assert_eq!(quarters(&[1, 2, 3].map(sample)), None);
-        let sizes = [5, 1, 3, 9, 9, 9, 9, 9, 9, 9, 2, 4].map(sample);
-        assert_eq!(quarters(&sizes), Some([3, 4]));
+        assert_eq!(halves(&[1].map(sample)), None);
+        let sizes = [5, 1, 3, 9, 2, 4].map(sample);
+        assert_eq!(halves(&sizes), Some([3, 4]));
     }
 }

@@ -12,7 +12,7 @@ use crate::generator::tally::Tally;
 const REMEMBERED: usize = 10;
 
 /// How long after the VMS is well again an edge may still be finding that out.
-const AFTERMATH: Duration = Duration::from_secs(10);
+const AFTERMATH: Duration = Duration::from_secs(4);
 
 /// What all people and operators of a soak have in common.
 #[derive(Debug, Default)]
