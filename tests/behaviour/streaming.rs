@@ -277,12 +277,8 @@ async fn of_an_answer_without_an_end_no_more_is_held_however_much_is_read() {
     .await;
     let service = Service::before(vms.address, "log.access = false").await;
     // A fetch is given up when it is too large, and the batch passes through.
-    let fetched = 8 << 20;
-    for (target, held, requests) in [
-        ("/file", FLOOD / 4, 1),
-        ("/api/v1/intercom/shows?ids[]=1", FLOOD / 4 + 2 * fetched, 2),
-    ] {
-        let before = (peak_memory(service.process()), vms.requests().len());
+    for (target, requests) in [("/file", 1), ("/api/v1/intercom/shows?ids[]=1", 2)] {
+        let before = vms.requests().len();
         let mut client = Client::connect(service.address).await;
         client
             .send(format!(
@@ -291,13 +287,18 @@ async fn of_an_answer_without_an_end_no_more_is_held_however_much_is_read() {
             ))
             .await;
         let mut answer = client.begin("GET").await;
-        let mut read = 0;
-        while read < FLOOD {
-            read += client.more(&mut answer).await.expect("it goes on").len();
+        let mut peaks = [0; 2];
+        // Whatever it takes to begin with, it has taken after the first part.
+        for peak in &mut peaks {
+            let mut read = 0;
+            while read < FLOOD {
+                read += client.more(&mut answer).await.expect("it goes on").len();
+            }
+            *peak = peak_memory(service.process());
         }
-        let grown = peak_memory(service.process()) - before.0;
-        assert!(grown < held, "{target}: {grown} bytes");
-        assert_eq!(vms.requests().len() - before.1, requests, "{target}");
+        let [first, second] = peaks;
+        assert!(second - first < FLOOD / 4, "{target}: {peaks:?}");
+        assert_eq!(vms.requests().len() - before, requests, "{target}");
     }
 }
 

@@ -12,6 +12,7 @@ use crate::generator::connection::{Connection, Destination};
 pub(super) struct Occupied {
     pub(super) resident_bytes: u64,
     pub(super) cache_bytes: u64,
+    pub(super) compressed_bytes: u64,
     pub(super) descriptors: u64,
     pub(super) threads: u64,
     pub(super) tasks: u64,
@@ -58,6 +59,7 @@ impl Occupied {
         Self {
             resident_bytes: sum("process_resident_memory_bytes"),
             cache_bytes: sum("vms_edge_cache_bytes"),
+            compressed_bytes: sum("vms_edge_compressed_bytes"),
             descriptors: sum("process_open_fds"),
             threads: sum("process_threads"),
             tasks: sum("vms_edge_runtime_tasks"),
