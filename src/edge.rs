@@ -283,6 +283,10 @@ impl ProxyHttp for EdgeProxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<Box<HttpPeer>> {
+        if listen::is_taken_back(session) {
+            let left = Error::explain(ErrorType::H2Error, "the client took it back");
+            return Err(left.into_down());
+        }
         ctx.times.vms_asked();
         let request = session.req_header();
         let idle_timeout = ctx.site.config.upstream.idle_timeout;

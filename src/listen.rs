@@ -27,7 +27,7 @@ mod workers;
 use std::time::Duration;
 
 pub use http1::{Answer, Application, Client};
-pub use http2::{as_http1, options as http2_options, server_options};
+pub use http2::{as_http1, is_taken_back, options as http2_options, server_options};
 pub use shared::Rules;
 pub use stream::header_came;
 pub use workers::{Drain, Listener, Workers};

@@ -1,5 +1,8 @@
 //! HTTP/2 with clients: its limits, and what it says in another way than HTTP/1.1.
 
+use std::pin::pin;
+use std::task::{Context, Waker};
+
 use http::HeaderValue;
 use http::header;
 use pingora_core::apps::HttpServerOptions;
@@ -64,6 +67,16 @@ pub fn as_http1(session: &mut ServerSession) -> pingora_core::Result<()> {
     }
     let has_body = !session.is_body_empty();
     say_as_http1(session.req_header_mut(), has_body)
+}
+
+/// Whether the client has taken a request of HTTP/2 back already.
+pub fn is_taken_back(session: &mut ServerSession) -> bool {
+    let ServerSession::H2(session) = session else {
+        return false;
+    };
+    // Nobody waits for it yet who would have to be woken.
+    let mut context = Context::from_waker(Waker::noop());
+    pin!(session.idle()).poll(&mut context).is_ready()
 }
 
 fn say_as_http1(request: &mut RequestHeader, has_body: bool) -> pingora_core::Result<()> {

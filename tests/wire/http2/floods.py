@@ -24,6 +24,19 @@ def requests_that_are_taken_back(client):
     return client.end()
 
 
+@vector("200", vms=1)
+def requests_that_are_taken_back_in_the_same_breath(client):
+    """Fewer than a flood has, so that the connection is kept: the VMS is asked for none of them but the last."""
+    request = block(client.header())
+    cancel = (8).to_bytes(4, "big")
+    taken_back = [
+        frame(HEADERS, END_HEADERS | END_STREAM, stream, request) + frame(RST_STREAM, 0, stream, cancel)
+        for stream in streams(20)
+    ]
+    client.send(*taken_back, frame(HEADERS, END_HEADERS | END_STREAM, 41, request))
+    return client.outcome(41)
+
+
 @vector(CALM, at_most=FEW)
 def bodies_that_are_taken_back(client):
     request = block(client.header(method="POST"))
