@@ -20,7 +20,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::encode::encode;
-use crate::cache::shelf::{Recurrence, occupied};
+use crate::cache::shelf::{MAX_BYTES, Recurrence, occupied};
 use crate::config::Coding;
 use crate::request::coding::Accepted;
 use crate::request::tag::Tag;
@@ -31,9 +31,16 @@ pub const PLAIN_SHARE: u64 = 128;
 /// Most answers that wait to be coded.
 pub const MAX_WAITING: usize = 256;
 
+/// Most bytes of them, with the one that is being coded; any answer has room, being no longer than what is stored for a
+/// requester, and some commas.
+pub const MAX_WAITING_BYTES: u64 = 2 * MAX_BYTES as u64;
+
 /// Memory that an entry takes beside what is in it, in bytes: its places in the table and in the list of the cache, and
 /// the counts of what is shared.
 const ENTRY_BYTES: usize = 128;
+
+/// The cache is divided into parts, and each has room for so many entries at the least.
+const MIN_IN_SHARD: u64 = 2;
 
 /// An answer's length on average, from which the number of entries is guessed.
 const PLAIN_BYTES: u64 = 4 << 10;
@@ -44,6 +51,7 @@ pub struct Answers {
     plain: Cache<Tag, Bytes, Occupied>,
     coded: Cache<Tag, Arc<Coded>, Occupied>,
     work: SyncSender<Work>,
+    waiting_bytes: AtomicU64,
     made: AtomicU64,
     useless: AtomicU64,
     dropped: AtomicU64,
@@ -80,7 +88,7 @@ pub struct Usage {
     pub coded_bytes: u64,
     /// Answers that were coded so far.
     pub made: u64,
-    /// Of which the coded one was no smaller.
+    /// Of which the coded one was no smaller, or too large to be held beside others.
     pub useless: u64,
     /// That were not coded, since too many waited.
     pub dropped: u64,
@@ -112,6 +120,7 @@ impl Answers {
             plain: cache(cache_bytes / PLAIN_SHARE, PLAIN_BYTES),
             coded: cache(coded_bytes, CODED_BYTES),
             work,
+            waiting_bytes: AtomicU64::new(0),
             made: AtomicU64::new(0),
             useless: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -177,8 +186,12 @@ impl Answers {
 
     /// Lets an answer be coded, if not too many wait for that.
     pub fn make(&self, tag: Tag, coding: Coding, body: Bytes) {
-        if self.work.try_send(Work { tag, coding, body }).is_ok() {
-            return;
+        let bytes = body.len() as u64;
+        if self.has_room_for(bytes) {
+            if self.work.try_send(Work { tag, coding, body }).is_ok() {
+                return;
+            }
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
         self.dropped.fetch_add(1, Ordering::Relaxed);
         if let Ok(Some(coded)) = self.coded.try_get(&tag) {
@@ -186,25 +199,47 @@ impl Answers {
         }
     }
 
+    /// Whether so many bytes more may wait; they do from then on.
+    fn has_room_for(&self, bytes: u64) -> bool {
+        let more = |waiting| Some(waiting + bytes).filter(|all| *all <= MAX_WAITING_BYTES);
+        self.waiting_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok()
+    }
+
     fn code(&self, Work { tag, coding, body }: Work) {
-        let coded = encode(coding, &body);
-        let is_smaller = |coded: &Vec<u8>| coded.len() < body.len();
-        let Some(coded) = coded.ok().filter(is_smaller) else {
+        match self.with_coded(tag, coding, &body) {
+            Some(coded) => {
+                // Counted first: whoever is sent it finds it counted.
+                self.made.fetch_add(1, Ordering::Relaxed);
+                self.coded.insert(tag, coded);
+            }
             // It stays asked for, and is not made again as long as it is known.
-            self.useless.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
+            None => {
+                self.useless.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.waiting_bytes
+            .fetch_sub(body.len() as u64, Ordering::Relaxed);
+    }
+
+    /// What is known of an answer, with one more coding; `None` if that is of no use.
+    fn with_coded(&self, tag: Tag, coding: Coding, body: &Bytes) -> Option<Arc<Coded>> {
+        let coded = encode(coding, body).ok()?;
+        if coded.len() >= body.len() {
+            return None;
+        }
         let before = self.coded.peek(&tag).unwrap_or_default();
         let mut bodies = before.bodies.clone();
         bodies[coding as usize] = Some(coded.into_boxed_slice().into());
         let asked_for = before.asked_for.load(Ordering::Relaxed) | bit(coding);
-        let coded = Coded {
+        let coded = Arc::new(Coded {
             bodies,
             asked_for: AtomicU8::new(asked_for),
-        };
-        // Counted first: whoever is sent it finds it counted.
-        self.made.fetch_add(1, Ordering::Relaxed);
-        self.coded.insert(tag, Arc::new(coded));
+        });
+        // What is larger than a part of the cache can hold takes with it what was known before, its uselessness too.
+        let most = self.coded.shard_capacity() / MIN_IN_SHARD;
+        (Occupied.weight(&tag, &coded) <= most).then_some(coded)
     }
 
     /// What was coded, and what it takes.
@@ -268,16 +303,30 @@ mod tests {
         "intercom ".repeat(500).into()
     }
 
-    /// Answers, and one who codes what waits when told to.
+    /// What no coding makes smaller.
+    fn random(length: usize) -> Bytes {
+        (0..length).map(|_| fastrand::u8(..)).collect()
+    }
+
+    /// An answer, what is held beside it, and one who codes what waits when told to.
     struct Bench {
         answers: Answers,
         waiting: Receiver<Work>,
+        body: Bytes,
     }
 
     impl Bench {
         fn new() -> Self {
-            let (answers, waiting) = Answers::new(256 << 20, 32 << 20);
-            Self { answers, waiting }
+            Self::of(body(), 32 << 20)
+        }
+
+        fn of(body: Bytes, coded_bytes: u64) -> Self {
+            let (answers, waiting) = Answers::new(256 << 20, coded_bytes);
+            Self {
+                answers,
+                waiting,
+                body,
+            }
         }
 
         /// What a client is sent that takes so much, and whether that has more made.
@@ -285,10 +334,10 @@ mod tests {
             let tag = Tag::of_digest(ONE);
             let ready = self.answers.coded(tag, &accepted(line), &Coding::ALL);
             if let Some(wanted) = ready.wanted {
-                self.answers.make(tag, wanted, body());
+                self.answers.make(tag, wanted, self.body.clone());
             }
             let sent = ready.body.map(|(coding, coded)| {
-                assert_eq!(decoded(coding, &coded), body());
+                assert_eq!(decoded(coding, &coded), self.body);
                 coding
             });
             (sent, ready.wanted.is_some())
@@ -343,20 +392,38 @@ mod tests {
 
     #[test]
     fn what_grows_by_coding_is_left_as_it_is_for_good() {
-        let bench = Bench::new();
-        let tag = Tag::of_digest(ONE);
-        let random: Vec<u8> = (0..2_000).map(|_| fastrand::u8(..)).collect();
+        let bench = Bench::of(random(2_000), 32 << 20);
         bench.asks("gzip");
-        assert_eq!(
-            bench
-                .answers
-                .coded(tag, &accepted("gzip"), &Coding::ALL)
-                .wanted,
-            Some(Coding::Gzip)
-        );
-        bench.answers.make(tag, Coding::Gzip, random.into());
+        assert_eq!(bench.asks("gzip"), (None, true));
         bench.works();
         assert_eq!(bench.asks("gzip"), (None, false));
+        assert_eq!(bench.answers.usage().useless, 1);
+    }
+
+    #[test]
+    fn what_is_too_large_to_be_held_when_coded_is_left_as_it_is_for_good() {
+        // Half of it is noise, and no part of the cache is as large as that.
+        let large = [random(500_000), vec![b' '; 500_000].into()].concat();
+        let bench = Bench::of(large.into(), 128 << 10);
+        bench.asks("gzip");
+        assert_eq!(bench.asks("gzip"), (None, true));
+        bench.works();
+        assert_eq!(bench.asks("gzip"), (None, false));
+        let usage = bench.answers.usage();
+        assert_eq!((usage.made, usage.useless), (0, 1));
+    }
+
+    #[test]
+    fn a_coding_that_there_is_no_room_for_does_not_drive_out_another_of_the_same_answer() {
+        let body = Bytes::from([random(40_000), vec![b' '; 1_000].into()].concat());
+        let bench = Bench::of(body, 90_000);
+        assert_eq!(bench.answers.coded.num_shards(), 1);
+        bench.asks("gzip");
+        bench.asks("gzip");
+        bench.works();
+        assert_eq!(bench.asks("br"), (None, true));
+        bench.works();
+        assert_eq!(bench.asks("gzip, br"), (Some(Coding::Gzip), false));
         assert_eq!(bench.answers.usage().useless, 1);
     }
 
@@ -378,16 +445,35 @@ mod tests {
     }
 
     #[test]
+    fn no_more_bytes_wait_than_may_and_what_was_coded_waits_no_more() {
+        let bench = Bench::of(vec![b' '; 1 << 20].into(), 32 << 20);
+        let make = |count: u64| {
+            for _ in 0..count {
+                let tag = Tag::of_digest([2; 16]);
+                bench.answers.make(tag, Coding::Gzip, bench.body.clone());
+            }
+        };
+        make(MAX_WAITING_BYTES >> 20);
+        assert_eq!(bench.answers.usage().dropped, 0);
+        make(1);
+        assert_eq!(bench.answers.usage().dropped, 1);
+        let work = bench.waiting.try_recv().unwrap();
+        bench.answers.code(work);
+        make(1);
+        assert_eq!(bench.answers.usage().dropped, 1);
+        make(1);
+        assert_eq!(bench.answers.usage().dropped, 2);
+    }
+
+    #[test]
     fn coded_answers_stay_within_their_bound() {
-        let (answers, _waiting) = Answers::new(1 << 20, 1 << 20);
+        let bench = Bench::of(body(), 1 << 20);
+        let answers = &bench.answers;
         for number in 0..20_000_u128 {
             let tag = Tag::of_digest(number.to_le_bytes());
             answers.coded(tag, &accepted("gzip"), &Coding::ALL);
-            answers.code(Work {
-                tag,
-                coding: Coding::Gzip,
-                body: body(),
-            });
+            answers.make(tag, Coding::Gzip, body());
+            bench.works();
         }
         let bytes = answers.usage().coded_bytes;
         assert!((900_000..=1 << 20).contains(&bytes), "{bytes}");
