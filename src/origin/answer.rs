@@ -119,7 +119,7 @@ fn storable(response: &ResponseHeader, keyed: &[HeaderName]) -> Result<(), Unfit
 
 /// Whether the key covers every header that `Vary` names (RFC 9110, 12.5.5).
 ///
-/// `Accept-Encoding` is met by asking for the identity coding, which everybody takes; `Authorization`, `Cookie` and
+/// `Accept-Encoding` is met by what fetches ask for, which is the same for everybody; `Authorization`, `Cookie` and
 /// `Host` by what a key is.
 fn covered_by_key(headers: &HeaderMap, keyed: &[HeaderName]) -> Result<(), Unfit> {
     const ALWAYS: [HeaderName; 4] = [

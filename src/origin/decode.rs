@@ -1,7 +1,8 @@
 //! Taking the content coding off an answer that the edge has asked for in one (`upstream.fetch_coding`).
 //!
 //! What comes out is bounded like what comes in: a body that grows beyond the bound is given up there, not when all of it
-//! is in memory. What is no whole gzip, or is followed by something else, is no answer.
+//! is in memory. What is no whole gzip, or is followed by something else, is no answer; no body at all has nothing to be
+//! decoded, whatever the header says of it: many an error and every 204 has none.
 
 use std::io::Read;
 
@@ -33,6 +34,9 @@ pub(super) fn is_gzip(headers: &HeaderMap) -> bool {
 
 /// The body without its coding, at most `most` bytes of it.
 pub(super) fn gunzip(body: &[u8], most: usize) -> Result<Bytes, Undecoded> {
+    if body.is_empty() {
+        return Ok(Bytes::new());
+    }
     let mut decoder = GzDecoder::new(body);
     // JSON comes out about so much longer.
     let mut decoded = Vec::with_capacity(most.min(body.len() * 5));
@@ -118,7 +122,7 @@ mod tests {
     fn what_is_not_one_whole_gzip_is_refused() {
         let whole = gzip(b"[{\"id\":1}]");
         let refused = |body: &[u8]| assert_eq!(gunzip(body, 1_000), Err(Undecoded::Malformed));
-        for end in 0..whole.len() {
+        for end in 1..whole.len() {
             refused(&whole[..end]);
         }
         refused(&[&whole[..], b"x"].concat());
@@ -128,6 +132,11 @@ mod tests {
         let check = corrupt.len() - 6;
         corrupt[check] ^= 1;
         refused(&corrupt);
+    }
+
+    #[test]
+    fn no_body_is_one_that_is_empty() {
+        assert_eq!(gunzip(b"", 1_000).unwrap(), "");
     }
 
     #[test]

@@ -85,6 +85,27 @@ async fn an_error_in_gzip_is_relayed_without_it_too() {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_body_is_relayed_and_no_fault_of_the_vms_whatever_coding_it_names() {
+    for (status, told) in [
+        ("200 OK", 200),
+        ("204 No Content", 204),
+        ("401 Unauthorized", 401),
+        ("500 Internal Server Error", 500),
+    ] {
+        let vms = coding(status, b"").await;
+        let edge = TestEdge::with(&[vms.address.to_string()], GZIP);
+        let answer = asked(&edge).await;
+        assert_eq!((answer.status, answer.text()), (told, ""));
+        assert_eq!(answer.head.one("content-encoding"), None);
+        // What has no body by its status has no length of one.
+        assert_eq!(answer.head.length(), (told != 204).then_some(0));
+        let counted = Scrape::settled(edge.admin).await;
+        let broken = counted.value("vms_edge_fetches_total{outcome=\"broken\"}");
+        assert_eq!(broken, 0.0, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_needs_no_decoding_is_as_good() {
     let world = World::with(GZIP).await;
     let ann = world.user(1);
@@ -104,7 +125,6 @@ async fn a_body_that_is_no_whole_gzip_is_no_answer() {
         &[&whole[..], b" "].concat(),
         &corrupt,
         b"[{\"id\":1}]",
-        b"",
     ] {
         let vms = coding("200 OK", body).await;
         let edge = TestEdge::with(&[vms.address.to_string()], GZIP);
