@@ -1,5 +1,6 @@
 //! TLS of the test: a certificate that signs itself, those who show it, and those who trust it.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +10,6 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::generator::connection::Destination;
-use crate::servers::NotStarted;
 
 /// The name that the certificate is for.
 pub(crate) const NAME: &str = "vms.local";
@@ -33,15 +33,9 @@ impl Authority {
     }
 
     /// Writes both to a server's working folder.
-    pub(crate) fn write_to(&self, name: &'static str, folder: &Path) -> Result<(), NotStarted> {
-        for (file, pem) in [
-            ("certificate.pem", &self.certificate_pem),
-            ("key.pem", &self.key_pem),
-        ] {
-            let written = std::fs::write(folder.join(file), pem);
-            written.map_err(|source| NotStarted::Folder { name, source })?;
-        }
-        Ok(())
+    pub(crate) fn write_to(&self, folder: &Path) -> io::Result<()> {
+        std::fs::write(folder.join("certificate.pem"), &self.certificate_pem)?;
+        std::fs::write(folder.join("key.pem"), &self.key_pem)
     }
 
     /// The same place, asked with HTTP/2 in TLS 1.3.

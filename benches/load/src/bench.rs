@@ -1,4 +1,4 @@
-//! The bench: what all measurements share, and the order in which they are made.
+//! The bench: what all measurements share.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,8 +12,9 @@ use vms_edge::demo::vms::{Running, StandIn};
 
 use crate::authority::Authority;
 use crate::machine::{Cores, Machine};
-use crate::report::{Report, Result as RowResult};
-use crate::rows::{self, Measurement, Row};
+
+const ONE_CORE: &str = "this program may use one core alone; whoever is measured needs one for itself, and the load \
+     generator another";
 
 /// How much is measured.
 #[derive(Clone, Debug, Serialize)]
@@ -52,10 +53,13 @@ impl Vms {
 
 impl Bench {
     /// # Errors
-    /// If the system refuses cores or threads.
+    /// If the system refuses cores or threads, or has one core alone.
     pub(crate) fn new(effort: Effort, edge_program: PathBuf) -> io::Result<Self> {
         let machine = Machine::describe();
         let cores = Cores::split()?;
+        if cores.are_shared() {
+            return Err(io::Error::other(ONE_CORE));
+        }
         cores.keep_to_generator()?;
         let vms_runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cores.generator.len())
@@ -75,28 +79,19 @@ impl Bench {
         })
     }
 
-    /// Makes measurements, one after the other; of one that cannot be made, its rows say why.
-    pub(crate) async fn run(&self, measurements: &[&'static Measurement]) -> Report {
-        self.progress.set_length(measurements.len() as u64);
-        let mut results = Vec::new();
-        for measurement in measurements {
-            self.tells(measurement.rows[0].what);
-            let measured = measurement.measure(self).await;
-            results.extend(rows_of(measurement.rows, measured));
-            self.progress.inc(1);
-        }
-        self.report(results)
+    /// Shows that so many measurements are to be made.
+    pub(crate) fn begins(&self, measurements: usize) {
+        self.progress.set_length(measurements as u64);
     }
 
-    /// The report of these rows, after which nothing more is under way.
-    pub(crate) fn report(&self, results: Vec<RowResult>) -> Report {
+    /// One more was made.
+    pub(crate) fn is_done_with_one(&self) {
+        self.progress.inc(1);
+    }
+
+    /// There are no more.
+    pub(crate) fn ends(&self) {
         self.progress.finish_and_clear();
-        Report::new(
-            self.machine.clone(),
-            self.cores.clone(),
-            self.effort.clone(),
-            results,
-        )
     }
 
     /// Says what is under way.
@@ -116,6 +111,10 @@ impl Bench {
     /// One of two figures: for those who only try it, or for those who want to know.
     pub(crate) fn of<T>(&self, quick: T, whole: T) -> T {
         if self.effort.quick { quick } else { whole }
+    }
+
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
     }
 
     pub(crate) fn cores(&self) -> &Cores {
@@ -144,26 +143,5 @@ impl Bench {
         });
         let running = tells.recv().map_err(io::Error::other)??;
         Ok(Vms { stand_in, running })
-    }
-}
-
-/// Rows with what came out of them; of what could not be measured, they say why.
-pub(crate) fn rows_of(
-    rows: &'static [Row],
-    measured: Result<Vec<rows::Measured>, rows::Fault>,
-) -> Vec<RowResult> {
-    match measured {
-        Ok(measured) => {
-            assert_eq!(rows.len(), measured.len(), "a measurement fills its rows");
-            let results = rows.iter().zip(measured);
-            results
-                .map(|(row, measured)| RowResult::new(row, measured))
-                .collect()
-        }
-        Err(fault) => {
-            let why = fault.to_string();
-            let fails = |row| RowResult::new(row, rows::Measured::impossible(&why));
-            rows.iter().map(fails).collect()
-        }
     }
 }

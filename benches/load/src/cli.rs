@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Effort;
+use crate::failure::Statuses;
 use crate::rows::{MEASUREMENTS, Measurement};
 use crate::siege;
 use crate::soak;
@@ -13,9 +14,9 @@ use crate::target::cli::Target;
 /// Load test of vms-edge: beside nginx and Varnish on this machine, or of a VMS or an edge elsewhere.
 ///
 /// `vms-edge-load bench` starts everything itself and judges it by the goals of the project. `vms-edge-load --target URL
-/// --token-file FILE` asks a staging VMS, or an edge before it, as widgets do.
+/// --token-file FILE --ids 1-500` asks a staging VMS, or an edge before it, as widgets do.
 #[derive(Debug, Parser)]
-#[command(name = "vms-edge-load", version, about, long_about, after_long_help = AFTERWARDS)]
+#[command(name = "vms-edge-load", version, about, long_about, after_long_help = Statuses.to_string())]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -83,7 +84,18 @@ fn row_names() -> Vec<&'static str> {
     rows.map(|row| row.name).collect()
 }
 
-const AFTERWARDS: &str = "\
-Exit status: 0 if all goals were reached, or all requests answered; 1 if not; 2 if the command line is wrong; 69 if the \
-target cannot be reached at all, or a program is missing; 74 if the report cannot be written; 78 if a file that was named \
-is no good.";
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_of_the_help_is_one() {
+        let about = Arguments::command().get_long_about().unwrap().to_string();
+        let (_, command) = about.split_once("`vms-edge-load --target").unwrap();
+        let (arguments, _) = command.split_once('`').unwrap();
+        let command = format!("vms-edge-load --target{arguments}");
+        assert!(Arguments::try_parse_from(command.split_whitespace()).is_ok());
+    }
+}

@@ -6,7 +6,9 @@
 //!
 //! In an open loop requests are due at times that do not depend on answers, and latency counts from when a request was
 //! due: if the server is slow, or all connections are busy, those who wait for it are counted as having waited. Whoever
-//! comes after a stall waits too, and leaving him out is known as coordinated omission.
+//! comes after a stall waits too, and leaving him out is known as coordinated omission. When the time is up nothing more is
+//! sent; who was due by then and still waited to be sent counts with the time that he had waited, which is less than he would
+//! have in the end.
 
 pub(crate) mod answer;
 pub(crate) mod connection;
@@ -27,7 +29,7 @@ use self::tally::Tally;
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the timer of the runtime cannot be trusted with: it counts in milliseconds.
+/// What the timer of the runtime cannot be trusted with: it counts in milliseconds. Who is as late as that is on time.
 const TIMER: Duration = Duration::from_millis(3);
 
 /// What is asked, one request after the other.
@@ -102,6 +104,16 @@ impl Load {
 
     /// The same, and `watch` is called with what was counted so far a few times a second.
     pub(crate) async fn run_watched(self, script: impl Script, watch: impl Fn(&Tally)) -> Tally {
+        self.run_until(std::future::pending(), script, watch).await
+    }
+
+    /// The same, and nothing is asked any more when `end` comes: what is under way then is given up, and not counted.
+    pub(crate) async fn run_until(
+        self,
+        end: impl Future<Output = ()>,
+        script: impl Script,
+        watch: impl Fn(&Tally),
+    ) -> Tally {
         let run = Arc::new(Run {
             began: Instant::now(),
             script: Mutex::new(script),
@@ -114,8 +126,10 @@ impl Load {
             connections.spawn(Arc::clone(&run).connection());
         }
         let mut ticks = tokio::time::interval(Duration::from_millis(250));
+        let mut end = std::pin::pin!(end);
         loop {
             tokio::select! {
+                () = &mut end => break,
                 joined = connections.join_next() => match joined {
                     None => break,
                     Some(joined) => joined.expect("a connection does not panic"),
@@ -155,34 +169,45 @@ impl<S: Script> Run<S> {
         }
     }
 
-    /// The next request, when it is due.
+    /// The next request, when it is due; `None`: there are no more, or the time is up.
     async fn next(&self, request: &mut Vec<u8>) -> Option<Asked> {
-        let turn = match self.load.pace {
-            Pace::Closed => None,
-            Pace::Open | Pace::OpenExact => Some(self.turn.lock().await),
-        };
         request.clear();
-        let is_over = |lasting| self.began.elapsed() >= lasting;
-        if self.load.lasting.is_some_and(is_over) {
-            return None;
+        if self.load.pace == Pace::Closed {
+            return match self.is_over() {
+                true => None,
+                false => lock(&self.script).next(request),
+            };
         }
-        let asked = lock(&self.script).next(request)?;
-        if turn.is_some() {
-            if self
-                .load
-                .lasting
-                .is_some_and(|lasting| asked.due >= lasting)
-            {
+        let _turn = self.turn.lock().await;
+        loop {
+            let asked = lock(&self.script).next(request)?;
+            let is_after = |lasting| asked.due >= lasting;
+            if self.load.lasting.is_some_and(is_after) {
                 return None;
             }
             self.load.pace.wait_until(self.began + asked.due).await;
+            let waited = self.began.elapsed().saturating_sub(asked.due);
+            if !self.is_over() || waited <= TIMER {
+                return Some(asked);
+            }
+            lock(&self.tally).leaves_unsent(waited);
+            request.clear();
         }
-        Some(asked)
+    }
+
+    /// Whether the time is up.
+    fn is_over(&self) -> bool {
+        let is_over = |lasting| self.began.elapsed() >= lasting;
+        self.load.lasting.is_some_and(is_over)
     }
 }
 
 impl Pace {
     async fn wait_until(self, due: Instant) {
+        // A timer would round what is due now up to the next millisecond.
+        if due <= Instant::now() {
+            return;
+        }
         if self != Self::OpenExact {
             return sleep_until(due).await;
         }
@@ -206,6 +231,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::sync::{mpsc, watch};
 
     use super::*;
 
@@ -224,59 +250,166 @@ mod tests {
         }
     }
 
-    /// Answers requests of one byte, the first one of each connection only after `stall`.
-    async fn server(stall: Duration) -> Destination {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut stall = Some(stall);
-                while stream.read_u8().await.is_ok() {
-                    tokio::time::sleep(stall.take().unwrap_or_default()).await;
-                    stream.write_all(ANSWER).await.unwrap();
-                }
-            }
-        });
-        Destination::plain(address)
+    /// A server of requests of one byte, which answers none of them until it is let.
+    struct Stalled {
+        to: Destination,
+        heard: mpsc::UnboundedReceiver<()>,
+        goes_on: watch::Sender<bool>,
     }
 
-    fn load(to: Destination, pace: Pace) -> Load {
+    impl Stalled {
+        async fn start() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let to = Destination::plain(listener.local_addr().unwrap());
+            let (hears, heard) = mpsc::unbounded_channel();
+            let (goes_on, mut may_go_on) = watch::channel(false);
+            tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                while stream.read_u8().await.is_ok() {
+                    hears.send(()).unwrap();
+                    may_go_on.wait_for(|may| *may).await.unwrap();
+                    stream.write_all(ANSWER).await.unwrap();
+                }
+            });
+            Self { to, heard, goes_on }
+        }
+
+        /// What becomes of a load on it that stalls for so long from the first request on.
+        async fn stalls_for(mut self, stall: Duration, load: Load, script: Bytes) -> Tally {
+            let run = tokio::spawn(load.run(script));
+            self.heard.recv().await.unwrap();
+            tokio::time::advance(stall).await;
+            self.goes_on.send(true).unwrap();
+            run.await.unwrap()
+        }
+    }
+
+    /// Stops the clock, which then moves only where a test has it move.
+    ///
+    /// A runtime that has nothing to do moves a stopped clock on to its next timer, although something may come over the
+    /// network before; it does not while something runs on a thread that may block.
+    async fn with_a_still_clock<T>(test: impl Future<Output = T>) -> T {
+        tokio::time::pause();
+        let (done, until_done) = std::sync::mpsc::channel::<()>();
+        let blocking = tokio::task::spawn_blocking(move || until_done.recv());
+        let tested = test.await;
+        drop(done);
+        let _it_ends_without_a_word = blocking.await.unwrap();
+        tested
+    }
+
+    fn load(to: &Destination, pace: Pace) -> Load {
         Load {
-            to,
+            to: to.clone(),
             connections: 1,
             pace,
             lasting: None,
         }
     }
 
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    /// Latencies of requests, the shortest first.
+    #[track_caller]
+    fn assert_latencies(tally: &Tally, expected_ms: &[f64]) {
+        let mut latencies_ms = Vec::new();
+        for value in tally.latency.iter_recorded() {
+            for _ in 0..value.count_at_value() {
+                latencies_ms.push(tally::microseconds(value.value_iterated_to()) / 1e3);
+            }
+        }
+        let is_near = |(one, other): (&f64, &f64)| (one - other).abs() < 0.1;
+        let are_near = latencies_ms.iter().zip(expected_ms).all(is_near);
+        assert!(
+            are_near && latencies_ms.len() == expected_ms.len(),
+            "{latencies_ms:?}"
+        );
+    }
+
     #[tokio::test]
     async fn in_an_open_loop_those_who_come_during_a_stall_have_waited_for_its_end() {
-        let stall = Duration::from_millis(80);
-        for pace in [Pace::Open, Pace::OpenExact] {
-            let script = Bytes(vec![0, 20, 40].into_iter());
-            let tally = load(server(stall).await, pace).run(script).await;
-            assert_eq!((tally.answered, tally.failed()), (3, 0));
-            // Sent one after the other once the stall was over, they were late by what was left of it.
-            for (quantile, waited_ms) in [(0.01, 40.0), (0.5, 60.0), (1.0, 80.0)] {
-                let latency_ms = tally.percentile_us(quantile) / 1e3;
-                assert!(
-                    latency_ms >= waited_ms * 0.999,
-                    "{quantile}: {latency_ms} ms"
-                );
+        with_a_still_clock(async {
+            for pace in [Pace::Open, Pace::OpenExact] {
+                let server = Stalled::start().await;
+                let load = load(&server.to, pace);
+                let script = Bytes(vec![0, 20, 40].into_iter());
+                let tally = server.stalls_for(ms(80), load, script).await;
+                assert_eq!((tally.answered, tally.failed(), tally.unsent), (3, 0, 0));
+                assert_latencies(&tally, &[40.0, 60.0, 80.0]);
+                let late_ms = tally::microseconds(tally.lateness.max()) / 1e3;
+                assert!((late_ms - 60.0).abs() < 0.1, "{late_ms} ms late");
             }
-            let late_ms = tally::microseconds(tally.lateness.max()) / 1e3;
-            assert!(late_ms >= 59.9, "the second was sent {late_ms} ms late");
-        }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn those_who_still_wait_when_the_time_is_up_have_waited_until_then() {
+        with_a_still_clock(async {
+            for pace in [Pace::Open, Pace::OpenExact] {
+                let server = Stalled::start().await;
+                let load = Load {
+                    lasting: Some(ms(50)),
+                    ..load(&server.to, pace)
+                };
+                // The last one is due when nothing is asked any more.
+                let script = Bytes(vec![0, 20, 40, 50].into_iter());
+                let tally = server.stalls_for(ms(80), load, script).await;
+                assert_eq!((tally.answered, tally.failed(), tally.unsent), (1, 0, 2));
+                assert_latencies(&tally, &[40.0, 60.0, 80.0]);
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn who_is_due_just_before_the_time_is_up_is_sent_although_the_timer_is_late() {
+        with_a_still_clock(async {
+            let mut server = Stalled::start().await;
+            let load = Load {
+                lasting: Some(ms(50)),
+                ..load(&server.to, Pace::Open)
+            };
+            let run = tokio::spawn(load.run(Bytes(vec![49].into_iter())));
+            tokio::task::yield_now().await;
+            tokio::time::advance(ms(51)).await;
+            server.heard.recv().await.unwrap();
+            server.goes_on.send(true).unwrap();
+            let tally = run.await.unwrap();
+            assert_eq!((tally.answered, tally.unsent), (1, 0));
+        })
+        .await;
     }
 
     #[tokio::test]
     async fn in_a_closed_loop_latency_counts_from_when_a_request_was_sent() {
-        let stall = Duration::from_millis(50);
-        let script = Bytes(vec![0; 3].into_iter());
-        let tally = load(server(stall).await, Pace::Closed).run(script).await;
-        assert_eq!(tally.answered, 3);
-        assert_eq!(tally.lateness.max(), 0);
-        assert!(tally.percentile_us(1.0) >= 49_900.0);
+        with_a_still_clock(async {
+            let server = Stalled::start().await;
+            let load = load(&server.to, Pace::Closed);
+            let script = Bytes(vec![0; 3].into_iter());
+            let tally = server.stalls_for(ms(50), load, script).await;
+            assert_eq!(tally.answered, 3);
+            assert_eq!(tally.lateness.max(), 0);
+            assert!((tally.percentile_us(1.0) - 50_000.0).abs() < 100.0);
+            assert!(tally.percentile_us(0.6) < 100.0);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_run_that_is_ended_tells_of_what_was_answered_by_then() {
+        let mut server = Stalled::start().await;
+        server.goes_on.send(true).unwrap();
+        let script = Bytes(vec![0, 0, 3_600_000].into_iter());
+        let twice = async {
+            server.heard.recv().await.unwrap();
+            server.heard.recv().await.unwrap();
+        };
+        let load = load(&server.to, Pace::Open);
+        let tally = load.run_until(twice, script, |_| ()).await;
+        assert!((1..=2).contains(&tally.answered), "{}", tally.answered);
     }
 
     #[tokio::test]
@@ -285,7 +418,7 @@ mod tests {
         let nobody = Destination::plain(listener.local_addr().unwrap());
         drop(listener);
         let script = Bytes(vec![0; 3].into_iter());
-        let tally = load(nobody, Pace::Closed).run(script).await;
+        let tally = load(&nobody, Pace::Closed).run(script).await;
         assert_eq!((tally.answered, tally.failures["connection"]), (0, 3));
         assert!(tally.first_failure.unwrap().starts_with("cannot connect"));
     }

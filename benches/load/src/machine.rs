@@ -28,7 +28,8 @@ pub(crate) struct Machine {
 }
 
 impl Cores {
-    /// The first core for servers, all others for the generator. On a machine with one core they share it.
+    /// The first core for servers, all others for the generator. On a machine with one core they share it, and nothing can
+    /// be measured.
     pub(crate) fn split() -> io::Result<Self> {
         let mut cores = affinity::allowed()?.into_iter();
         let server = cores.next().ok_or(io::ErrorKind::NotFound)?;
@@ -37,6 +38,11 @@ impl Cores {
             generator.push(server);
         }
         Ok(Self { server, generator })
+    }
+
+    /// Whether the generator has none of its own.
+    pub(crate) fn are_shared(&self) -> bool {
+        self.generator.contains(&self.server)
     }
 
     /// Keeps this thread, and those that it starts from now on, to the generator's cores.

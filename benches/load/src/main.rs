@@ -1,16 +1,24 @@
 //! The load test.
 //!
 //! `bench` measures vms-edge beside nginx and Varnish: [`rows`] says what, [`servers`] are started for it, the
-//! [`generator`] asks them, and a [`report`] judges what came out. [`siege`] measures what somebody who does nothing
-//! wrong notices of [`hostile`] clients, and [`soak`] lets everything happen at once for an hour. [`target`] is for operators, who ask their own VMS.
+//! [`generator`] asks them, [`judge`] has it all done in turn, and a [`report`] tells what came out. [`siege`] measures what
+//! somebody who does nothing wrong notices of [`hostile`] clients, and [`soak`] lets everything happen at once for an hour.
+//! [`target`] is for operators, who ask their own VMS.
+//!
+//! Imports run one way: figure < generator < plot < bench < servers < rows < report < judge < siege, soak; target < cli < main.
 
 mod asking;
 mod authority;
 mod bench;
 mod cli;
+mod failure;
+mod figure;
 mod generator;
 mod hostile;
+mod interrupt;
+mod judge;
 mod machine;
+mod plot;
 mod report;
 mod rows;
 mod servers;
@@ -23,28 +31,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
 
 use bench::Bench;
 use cli::{Arguments, Command};
+use failure::{Failure, Status};
 use report::Report;
 use siege::Siege;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Why nothing was measured, or nothing can be told. The statuses are those of sysexits.h.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("there is nothing to be measured: {0}")]
-    Unavailable(String),
-    #[error("the report cannot be written: {0}")]
-    Report(std::io::Error),
-    #[error("{0}")]
-    Input(String),
-    #[error("interrupted")]
-    Interrupted,
-}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -56,46 +51,40 @@ fn main() -> ExitCode {
         (None, None) => unreachable!("clap asks for one of them"),
     };
     match done {
-        Ok(code) => code,
+        Ok(status) => status.into(),
         Err(failure) => {
             eprintln!("vms-edge-load: {failure}");
-            ExitCode::from(failure.status())
+            failure.status().into()
         }
     }
 }
 
-impl Failure {
-    fn status(&self) -> u8 {
-        match self {
-            Self::Unavailable(_) => 69,
-            Self::Report(_) => 74,
-            Self::Input(_) => 78,
-            Self::Interrupted => 130,
-        }
-    }
-}
-
-fn measure(arguments: &cli::Bench) -> Result<ExitCode, Failure> {
+fn measure(arguments: &cli::Bench) -> Result<Status, Failure> {
     let unavailable = |error: std::io::Error| Failure::Unavailable(error.to_string());
     let edge = program(arguments.edge.as_ref())?;
     machine::raise_descriptors().map_err(unavailable)?;
     let bench = Bench::new(arguments.effort(), edge).map_err(unavailable)?;
-    let report = unless_interrupted(bench.run(&arguments.measurements()))?;
-    tell(&report, &arguments.out)
+    let measurements = arguments.measurements();
+    let report =
+        interrupt::run(async |interrupt| judge::judge(&bench, &measurements, interrupt).await);
+    tell(&report.map_err(unavailable)?, &arguments.out)
 }
 
-fn besiege(arguments: &siege::Arguments) -> Result<ExitCode, Failure> {
+fn besiege(arguments: &siege::Arguments) -> Result<Status, Failure> {
     let unavailable = |error: std::io::Error| Failure::Unavailable(error.to_string());
     let edge = program(arguments.edge.as_ref())?;
     machine::raise_descriptors().map_err(unavailable)?;
     let bench = Bench::new(arguments.effort(), edge).map_err(unavailable)?;
     let siege = Siege::new(bench).map_err(unavailable)?;
-    let report = unless_interrupted(siege.run(arguments))?;
-    tell(&report, &arguments.out)
+    let report = interrupt::run(async |interrupt| siege.run(arguments, interrupt).await);
+    tell(&report.map_err(unavailable)?, &arguments.out)
 }
 
 /// Prints a report and writes it; the status says whether all goals were reached.
-fn tell(report: &Report, out: &Path) -> Result<ExitCode, Failure> {
+fn tell(report: &Report, out: &Path) -> Result<Status, Failure> {
+    if report.is_interrupted() && report.rows.is_empty() {
+        return Err(Failure::Interrupted);
+    }
     print!("{report}");
     report.write(out).map_err(Failure::Report)?;
     let folder = out.display();
@@ -104,15 +93,20 @@ fn tell(report: &Report, out: &Path) -> Result<ExitCode, Failure> {
     for failure in &failures {
         eprintln!("not reached: {failure}");
     }
-    Ok(ExitCode::from(u8::from(!failures.is_empty())))
+    Ok(match (report.is_interrupted(), failures.as_slice()) {
+        (true, _) => Status::Interrupted,
+        (false, []) => Status::AllWell,
+        (false, _) => Status::NotReached,
+    })
 }
 
-fn endure(arguments: &soak::Arguments) -> Result<ExitCode, Failure> {
+fn endure(arguments: &soak::Arguments) -> Result<Status, Failure> {
     let unavailable = |error: std::io::Error| Failure::Unavailable(error.to_string());
     let edge = program(arguments.edge.as_ref())?;
     machine::raise_descriptors().map_err(unavailable)?;
     let bench = Bench::new(arguments.effort(), edge).map_err(unavailable)?;
-    unless_interrupted(soak::run(arguments, &bench))?
+    interrupt::run(async |interrupt| soak::run(arguments, &bench, interrupt).await)
+        .map_err(unavailable)?
 }
 
 /// The program that is measured: the one that was named, or the one beside this.
@@ -124,23 +118,5 @@ fn program(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
     };
     edge.canonicalize().map_err(|error| {
         Failure::Unavailable(format!("{}: {error}; --edge names it", edge.display()))
-    })
-}
-
-/// Runs on this thread. What a signal interrupts is dropped, and stops what it started.
-fn unless_interrupted<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(|error| Failure::Unavailable(error.to_string()))?;
-    runtime.block_on(async {
-        let unavailable = |error: std::io::Error| Failure::Unavailable(error.to_string());
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(unavailable)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(unavailable)?;
-        tokio::select! {
-            done = work => Ok(done),
-            _ = interrupt.recv() => Err(Failure::Interrupted),
-            _ = terminate.recv() => Err(Failure::Interrupted),
-        }
     })
 }

@@ -1,7 +1,5 @@
 //! What came out, for people (a table in Markdown, a page with plots) and for programs (JSON).
 
-pub(crate) mod plot;
-
 use std::fmt;
 use std::fs;
 use std::io;
@@ -10,10 +8,11 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use self::plot::Plot;
-use crate::bench::Effort;
+use crate::bench::{Bench, Effort};
+use crate::figure::Figure;
 use crate::machine::{Cores, Machine};
-use crate::rows::{Figure, Measured, Row};
+use crate::plot::Plot;
+use crate::rows::{Measured, Row};
 
 /// The page, with marks where its parts go; uPlot is the one of the admin page.
 const PAGE: &str = include_str!("report/page.html");
@@ -28,12 +27,14 @@ pub(crate) struct Report {
     machine: Machine,
     cores: Cores,
     effort: Effort,
-    pub(crate) rows: Vec<Result>,
+    /// Whether somebody ended it before all rows were measured.
+    interrupted: bool,
+    pub(crate) rows: Vec<Judged>,
 }
 
 /// A row of the table with what came out.
 #[derive(Serialize)]
-pub(crate) struct Result {
+pub(crate) struct Judged {
     #[serde(flatten)]
     row: &'static Row,
     verdict: Verdict,
@@ -52,7 +53,7 @@ pub(crate) enum Verdict {
     Fail,
 }
 
-impl Result {
+impl Judged {
     pub(crate) fn new(row: &'static Row, measured: Measured) -> Self {
         let Measured {
             value,
@@ -80,14 +81,21 @@ impl Result {
 }
 
 impl Report {
-    pub(crate) fn new(machine: Machine, cores: Cores, effort: Effort, rows: Vec<Result>) -> Self {
+    /// Of these rows, after which nothing more is under way.
+    pub(crate) fn new(bench: &Bench, rows: Vec<Judged>, interrupted: bool) -> Self {
+        bench.ends();
         Self {
             at: now(),
-            machine,
-            cores,
-            effort,
+            machine: bench.machine().clone(),
+            cores: bench.cores().clone(),
+            effort: bench.effort().clone(),
+            interrupted,
             rows,
         }
+    }
+
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupted
     }
 
     /// What did not reach its goal, and why, one line each.
@@ -135,6 +143,9 @@ impl fmt::Display for Report {
         )?;
         if *quick {
             writeln!(f, "A quick run: the figures show that it works, no more.\n")?;
+        }
+        if self.interrupted {
+            writeln!(f, "Interrupted: other rows were not measured.\n")?;
         }
         writeln!(
             f,
@@ -192,7 +203,8 @@ pub(crate) fn now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rows::{Goal, Unit};
+    use crate::figure::Unit;
+    use crate::rows::Goal;
 
     static ROW: Row = Row {
         name: "a-row",
@@ -221,8 +233,14 @@ mod tests {
             server: 0,
             generator: vec![1],
         };
-        let rows = vec![Result::new(&ROW, measured)];
-        Report::new(Machine::describe(), cores, effort, rows)
+        Report {
+            at: now(),
+            machine: Machine::describe(),
+            cores,
+            effort,
+            interrupted: false,
+            rows: vec![Judged::new(&ROW, measured)],
+        }
     }
 
     #[test]
@@ -244,6 +262,16 @@ mod tests {
         let table = report(0.65, vec![]).to_string();
         let line = "| CPU per hit | ≤ 0.70 | 0.650 | pass | vms-edge 2.0 µs |";
         assert!(table.contains(line), "{table}");
+    }
+
+    #[test]
+    fn a_report_says_whether_it_is_of_all_that_was_to_be_measured() {
+        let mut report = report(0.65, vec![]);
+        assert!(!report.to_string().contains("Interrupted"));
+        report.interrupted = true;
+        assert!(report.to_string().contains("\nInterrupted: "));
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["interrupted"], true);
     }
 
     #[test]

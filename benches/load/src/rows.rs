@@ -24,7 +24,8 @@ use std::pin::Pin;
 use serde::Serialize;
 
 use crate::bench::Bench;
-use crate::report::plot::Plot;
+use crate::figure::Figure;
+use crate::plot::Plot;
 use crate::servers::NotStarted;
 
 /// All measurements, in the order in which they are made.
@@ -97,29 +98,6 @@ pub(crate) struct Measured {
     pub(crate) plots: Vec<Plot>,
 }
 
-/// A figure of one server, or of one way to ask it.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Figure {
-    pub(crate) of: String,
-    /// The median, if there were rounds.
-    pub(crate) value: f64,
-    pub(crate) unit: Unit,
-    pub(crate) rounds: Vec<f64>,
-}
-
-/// What a figure counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Unit {
-    Microseconds,
-    PerSecond,
-    Bytes,
-    MegaBytes,
-    Kib,
-    Count,
-    Percent,
-}
-
 impl Measurement {
     pub(crate) fn measure<'a>(&self, bench: &'a Bench) -> Measuring<'a> {
         (self.how)(bench)
@@ -166,63 +144,6 @@ impl Measured {
     }
 }
 
-impl Figure {
-    /// The median of rounds.
-    pub(crate) fn median_of(of: impl Into<String>, rounds: Vec<f64>, unit: Unit) -> Self {
-        Self {
-            of: of.into(),
-            value: median(&rounds),
-            unit,
-            rounds,
-        }
-    }
-
-    /// What was measured once.
-    pub(crate) fn once(of: impl Into<String>, value: f64, unit: Unit) -> Self {
-        Self {
-            of: of.into(),
-            value,
-            unit,
-            rounds: Vec::new(),
-        }
-    }
-}
-
-impl fmt::Display for Figure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            of, value, unit, ..
-        } = self;
-        write!(f, "{of} ")?;
-        match unit {
-            Unit::Microseconds => write!(f, "{value:.1} µs"),
-            Unit::PerSecond => write!(f, "{value:.0}/s"),
-            Unit::Bytes => write!(f, "{value:.0} B"),
-            Unit::MegaBytes => write!(f, "{value:.1} MB"),
-            Unit::Kib => write!(f, "{value:.1} KiB"),
-            Unit::Count => write!(f, "{value:.0}"),
-            Unit::Percent => write!(f, "{value:.0} %"),
-        }
-    }
-}
-
-/// The middle one; of an even number the lower of two. No number of none.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len().saturating_sub(1) / 2;
-    values.get(middle).copied().unwrap_or(f64::NAN)
-}
-
-/// A count as a number with a fraction; none here is large enough to lose any of its digits.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts here are far below what a double counts exactly"
-)]
-pub(crate) fn float(count: u64) -> f64 {
-    count as f64
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -240,15 +161,37 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_has_every_row_with_its_goal_and_no_other() {
+        let readme = include_str!("../../../README.md");
+        let (_, performance) = readme.split_once("\n## Performance\n").unwrap();
+        let head = "| row | what | goal | measured | figures |\n|---|---|---|---|---|\n";
+        let (_, table) = performance.split_once(head).unwrap();
+        let (table, _) = table.split_once("\n\n").unwrap();
+        let rows = MEASUREMENTS.iter().flat_map(|measurement| measurement.rows);
+        let mut lines = table.lines();
+        for row in rows {
+            let Row {
+                name, what, goal, ..
+            } = row;
+            let line = lines.next().unwrap_or_default();
+            let expected = format!("| `{name}` | {what} | {goal} | ");
+            assert!(line.starts_with(&expected), "{line}\n{expected}");
+            // What is not reached stands out.
+            let measured = line[expected.len()..].split(' ').next().unwrap();
+            let value: f64 = measured.trim_matches('*').parse().unwrap();
+            assert_eq!(
+                !goal.is_reached(value),
+                measured.starts_with("**"),
+                "{line}"
+            );
+        }
+        assert_eq!(lines.next(), None);
+    }
+
+    #[test]
     fn rows_can_be_told_apart() {
         let rows = MEASUREMENTS.iter().flat_map(|measurement| measurement.rows);
         let names: HashSet<&str> = rows.clone().map(|row| row.name).collect();
         assert_eq!(names.len(), rows.count());
-    }
-
-    #[test]
-    fn the_median_of_a_noisy_round_is_that_of_the_others() {
-        assert!((median(&[3.0, 900.0, 2.0]) - 3.0).abs() < 1e-9);
-        assert!(median(&[]).is_nan());
     }
 }

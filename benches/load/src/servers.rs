@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
 
+use crate::bench::Bench;
 use crate::generator::connection::Destination;
 use crate::machine::Cores;
 
@@ -227,6 +228,12 @@ fn folder(name: &'static str) -> Result<TempDir, NotStarted> {
 /// Writes a file of a working folder.
 fn write(name: &'static str, path: &Path, contents: impl AsRef<[u8]>) -> Result<(), NotStarted> {
     std::fs::write(path, contents).map_err(|source| NotStarted::Folder { name, source })
+}
+
+/// Writes the certificate of the test, and its key, to a working folder.
+fn write_authority(name: &'static str, bench: &Bench, folder: &Path) -> Result<(), NotStarted> {
+    let written = bench.authority().write_to(folder);
+    written.map_err(|source| NotStarted::Folder { name, source })
 }
 
 /// An address that nobody listens on.

@@ -18,9 +18,11 @@ use rustix::process::setpriority_process;
 use tokio::runtime::Runtime;
 use tokio::task::AbortHandle;
 
-use crate::bench::{Bench, Effort, rows_of};
+use crate::bench::{Bench, Effort};
 use crate::hostile::{Attack, Harm, Victim};
-use crate::report::{Report, Result as RowResult};
+use crate::interrupt::Interrupt;
+use crate::judge::judged;
+use crate::report::{Judged, Report};
 
 /// How the siege is made.
 #[derive(Debug, Args)]
@@ -87,26 +89,30 @@ impl Siege {
         Ok(Self { bench, attackers })
     }
 
-    /// Measures the rows that are asked for, one after the other.
-    pub(crate) async fn run(&self, arguments: &Arguments) -> Report {
-        let mut results: Vec<RowResult> = Vec::new();
+    /// Measures the rows that are asked for, one after the other, until an interrupt comes.
+    pub(crate) async fn run(&self, arguments: &Arguments, interrupt: &mut Interrupt) -> Report {
+        let mut rows: Vec<Judged> = Vec::new();
+        let all = interrupt.or(self.measure(arguments, &mut rows)).await;
+        Report::new(&self.bench, rows, all.is_none())
+    }
+
+    async fn measure(&self, arguments: &Arguments, rows: &mut Vec<Judged>) {
         for besieged in &beside::ALL {
             if arguments.is_asked(besieged.row.name) {
                 let measured = beside::measure(self, besieged).await;
                 let row = std::slice::from_ref(&besieged.row);
-                results.extend(rows_of(row, measured.map(|measured| vec![measured])));
+                rows.extend(judged(row, measured.map(|measured| vec![measured])));
             }
         }
-        let mut rows = descriptors::ROWS.iter();
-        if rows.any(|row| arguments.is_asked(row.name)) {
+        let mut without = descriptors::ROWS.iter();
+        if without.any(|row| arguments.is_asked(row.name)) {
             let measured = descriptors::measure(self).await;
-            results.extend(rows_of(&descriptors::ROWS, measured));
+            rows.extend(judged(&descriptors::ROWS, measured));
         }
         if arguments.is_asked(memory::ROW.name) {
             let measured = memory::measure(self).await;
-            results.extend(rows_of(std::slice::from_ref(&memory::ROW), measured));
+            rows.extend(judged(std::slice::from_ref(&memory::ROW), measured));
         }
-        self.bench.report(results)
     }
 
     /// Begins an attack, which goes on until it is aborted.

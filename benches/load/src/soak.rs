@@ -14,7 +14,6 @@ mod tally;
 mod trouble;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,11 +29,12 @@ use self::outage::Vms;
 use self::phone::{Phone, Place};
 use self::sample::{HEAD, Occupied, Sample, halves};
 use self::tally::{Counted, Numbers};
-use crate::Failure;
 use crate::asking::{SHOWS, Widget};
 use crate::bench::{Bench, Effort};
+use crate::failure::{Failure, Status};
+use crate::figure::float;
 use crate::hostile::{Harm, Victim};
-use crate::rows::float;
+use crate::interrupt::Interrupt;
 use crate::servers::{Door, Server, edge};
 
 /// How the soak is made.
@@ -106,6 +106,8 @@ impl Arguments {
 #[derive(Serialize)]
 struct Summary {
     seconds: u64,
+    /// Whether somebody ended it before its time.
+    interrupted: bool,
     /// Before anybody asked.
     start: Occupied,
     /// After everybody had gone.
@@ -123,13 +125,17 @@ struct Summary {
 }
 
 /// Makes the soak, prints it, and tells whether all is well.
-pub(crate) async fn run(arguments: &Arguments, bench: &Bench) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(
+    arguments: &Arguments,
+    bench: &Bench,
+    interrupt: &mut Interrupt,
+) -> Result<Status, Failure> {
     let unavailable = |error: &dyn std::fmt::Display| Failure::Unavailable(error.to_string());
     let mut vms = Vms::start().await;
     vms.stand_in().name_viewers();
     let edge = edge::start_as(bench, vms.address(), CONFIGURATION, THREADS);
     let edge = edge.map_err(|error| unavailable(&error))?;
-    let summary = soaks(arguments, bench, &edge, &mut vms).await;
+    let summary = soaks(arguments, bench, &edge, &mut vms, interrupt).await;
     let summary = summary.map_err(|why| unavailable(&why))?;
     summary.print();
     std::fs::create_dir_all(&arguments.out).map_err(Failure::Report)?;
@@ -137,7 +143,11 @@ pub(crate) async fn run(arguments: &Arguments, bench: &Bench) -> Result<ExitCode
         serde_json::to_string_pretty(&summary).map_err(|error| Failure::Report(error.into()))?;
     std::fs::write(arguments.out.join("soak.json"), json).map_err(Failure::Report)?;
     println!("\nWritten to {}/soak.json.", arguments.out.display());
-    Ok(ExitCode::from(u8::from(!summary.failures.is_empty())))
+    Ok(match (summary.interrupted, summary.failures.as_slice()) {
+        (true, _) => Status::Interrupted,
+        (false, []) => Status::AllWell,
+        (false, _) => Status::NotReached,
+    })
 }
 
 async fn soaks(
@@ -145,6 +155,7 @@ async fn soaks(
     bench: &Bench,
     edge: &Server,
     vms: &mut Vms,
+    interrupt: &mut Interrupt,
 ) -> Result<Summary, String> {
     let admin = edge.door(Door::Admin);
     let place = Arc::new(Place {
@@ -160,6 +171,7 @@ async fn soaks(
     let start = settles(&admin, None, &mut Vec::new()).await?;
     let began = Instant::now();
     let mut samples = Vec::new();
+    let mut interrupted = false;
     {
         let mut everybody = JoinSet::new();
         let each = f64::from(arguments.rate) / float(arguments.people);
@@ -178,6 +190,8 @@ async fn soaks(
             () = trouble::befalls(&place, vms) => {}
             () = trouble::besieges(&place, &victim, &harm) => {}
             () = watches(arguments.lasting, began, &admin, &place, &mut samples) => {}
+            // What was counted by then is told.
+            () = interrupt.came() => interrupted = true,
         }
         everybody.shutdown().await;
     }
@@ -202,6 +216,7 @@ async fn soaks(
     let [p50_us, p99_us] = place.counted.percentiles_us();
     Ok(Summary {
         seconds,
+        interrupted,
         start,
         end,
         settled_seconds: gone.elapsed().as_secs_f64(),

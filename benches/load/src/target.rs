@@ -7,7 +7,6 @@ mod material;
 mod outcome;
 mod place;
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,17 +16,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 use self::cli::{Arrivals, Target};
 use self::material::Token;
 use self::outcome::Outcome;
-use self::place::Place;
-use crate::Failure;
+use self::place::{NoTarget, Place};
 use crate::asking::Widget;
+use crate::failure::{Failure, Status};
+use crate::figure::float;
+use crate::generator::connection::Destination;
 use crate::generator::expected::Expected;
 use crate::generator::tally::Tally;
 use crate::generator::{Asked, Load, Pace, Script};
-use crate::rows::float;
+use crate::interrupt::{self, Interrupt};
 use crate::trace::exponential;
-
-/// Status of a command line that is wrong, as clap has it.
-const USAGE: u8 = 2;
 
 /// Batches of users and devices at random.
 struct Batches {
@@ -50,21 +48,24 @@ struct Batches {
 ///
 /// # Errors
 /// If it cannot be asked at all.
-pub(crate) fn run(target: &Target) -> Result<ExitCode, Failure> {
-    if let Err(too_much) = target.is_bounded() {
-        eprintln!("vms-edge-load: {too_much}");
-        return Ok(ExitCode::from(USAGE));
-    }
-    let bad_file = |error: material::BadFile| Failure::Input(error.to_string());
+pub(crate) fn run(target: &Target) -> Result<Status, Failure> {
+    let usage = |what: &dyn std::fmt::Display| Failure::Usage(what.to_string());
+    target.is_bounded().map_err(|too_much| usage(&too_much))?;
+    let place = Place::parse(&target.target).map_err(|bad| usage(&bad))?;
+    let bad_file = |error: material::BadFile| Failure::BadFile(error.to_string());
     let mut tokens = material::tokens(&target.token_file).map_err(bad_file)?;
     if let Some(users) = target.users {
         tokens.truncate(users.try_into().unwrap_or(usize::MAX));
     }
     let ids = material::ids(&target.ids).map_err(bad_file)?;
-    let place = Place::parse(&target.target).map_err(|bad| Failure::Input(bad.to_string()))?;
-    crate::machine::raise_descriptors().map_err(|error| Failure::Unavailable(error.to_string()))?;
-    let tally = crate::unless_interrupted(ask(target, place, tokens, ids))??;
-    let outcome = Outcome::new(target, &tally);
+    let unavailable = |error: std::io::Error| Failure::Unavailable(error.to_string());
+    crate::machine::raise_descriptors().map_err(unavailable)?;
+    let asked = interrupt::run(async |interrupt| ask(target, place, tokens, ids, interrupt).await);
+    let (tally, interrupted) = asked.map_err(unavailable)??;
+    if interrupted && tally.asked() == 0 {
+        return Err(Failure::Interrupted);
+    }
+    let outcome = Outcome::new(target, &tally, interrupted);
     print!("{outcome}");
     outcome.write(&target.out).map_err(Failure::Report)?;
     let folder = target.out.display();
@@ -72,20 +73,25 @@ pub(crate) fn run(target: &Target) -> Result<ExitCode, Failure> {
     for plainly in outcome.plainly(&target.token_file) {
         eprintln!("{plainly}");
     }
-    Ok(ExitCode::from(u8::from(tally.failed() > 0)))
+    Ok(match (interrupted, tally.failed() + tally.unsent) {
+        (true, _) => Status::Interrupted,
+        (false, 0) => Status::AllWell,
+        (false, _) => Status::NotReached,
+    })
 }
 
+/// What became of the requests, and whether they were interrupted.
 async fn ask(
     target: &Target,
     place: Place,
     tokens: Vec<Token>,
     ids: Vec<u64>,
-) -> Result<Tally, Failure> {
-    let to = place.destination(target).await;
-    let to = to.map_err(|none| Failure::Input(none.to_string()))?;
-    // Whoever cannot be reached at all is told so at once.
-    let reached = to.connect().await;
-    drop(reached.map_err(|broken| Failure::Unavailable(broken.to_string()))?);
+    interrupt: &mut Interrupt,
+) -> Result<(Tally, bool), Failure> {
+    let to = tokio::select! {
+        to = reach(target, &place) => to?,
+        () = interrupt.came() => return Err(Failure::Interrupted),
+    };
     let load = Load {
         to,
         connections: target.connections.into(),
@@ -94,17 +100,34 @@ async fn ask(
     };
     let progress = progress(target);
     let watch = |tally: &Tally| {
-        progress.set_position(tally.asked());
+        progress.set_position(tally.asked() + tally.unsent);
         progress.set_message(match tally.failed() {
             0 => String::new(),
             failed => format!("{failed} failed"),
         });
     };
-    let tally = load
-        .run_watched(Batches::new(target, place, tokens, ids), watch)
-        .await;
+    let mut interrupted = false;
+    let end = async {
+        interrupt.came().await;
+        interrupted = true;
+    };
+    let batches = Batches::new(target, place, tokens, ids);
+    let tally = load.run_until(end, batches, watch).await;
     progress.finish_and_clear();
-    Ok(tally)
+    Ok((tally, interrupted))
+}
+
+/// Where to ask: whoever cannot be reached at all is told so at once.
+async fn reach(target: &Target, place: &Place) -> Result<Destination, Failure> {
+    let to = place.destination(target).await;
+    let to = to.map_err(|none| match none {
+        NoTarget::Url { .. } => Failure::Usage(none.to_string()),
+        NoTarget::Address { .. } | NoTarget::System(_) => Failure::Unavailable(none.to_string()),
+        NoTarget::Authorities { .. } => Failure::BadFile(none.to_string()),
+    })?;
+    let reached = to.connect().await;
+    drop(reached.map_err(|broken| Failure::Unavailable(broken.to_string()))?);
+    Ok(to)
 }
 
 fn progress(target: &Target) -> ProgressBar {

@@ -116,7 +116,7 @@ struct Zipf {
 
 impl Zipf {
     fn new(count: usize, exponent: f64) -> Self {
-        let ranks = (1..=count).map(|rank| crate::rows::float(rank as u64));
+        let ranks = (1..=count).map(|rank| crate::figure::float(rank as u64));
         let sums = ranks.scan(0.0, |sum, rank| {
             *sum += rank.powf(-exponent);
             Some(*sum)

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustix::process::{Pid, Signal, kill_process};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls_pki_types::PrivatePkcs8KeyDer;
@@ -45,12 +48,18 @@ impl World {
 
     /// Runs the program with these tokens against `url`, and further arguments.
     fn asked(&self, url: &str, tokens: &str, more: &[&str]) -> Output {
+        let mut command = self.command(url, tokens, more);
+        command.output().expect("it was built")
+    }
+
+    fn command(&self, url: &str, tokens: &str, more: &[&str]) -> Command {
         let file = self.path("tokens");
         fs::write(&file, tokens).expect("the folder can be written to");
         let mut command = Command::new(env!("CARGO_BIN_EXE_vms-edge-load"));
         command.args(["--target", url, "--token-file", &file, "--ids", "1-40"]);
         command.args(["--out", &self.path("out"), "--rate", "100"]);
-        command.args(more).output().expect("it was built")
+        command.args(more);
+        command
     }
 
     fn url(&self) -> String {
@@ -197,8 +206,15 @@ fn what_cannot_be_asked_is_told_with_a_status_of_its_own() {
             "vms.example",
             "tok-3-ios",
             &[],
-            78,
+            2,
             "it should begin with http:// or https://",
+        ),
+        (
+            "http://vms.invalid",
+            "tok-3-ios",
+            &[],
+            69,
+            "vms.invalid has no address",
         ),
         (
             &nobody,
@@ -232,4 +248,58 @@ fn what_cannot_be_asked_is_told_with_a_status_of_its_own() {
         assert!(error.contains(told), "{url} {more:?}: {error}");
     }
     assert_eq!(world.vms.requests_total(), 0);
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_told() {
+    let world = World::new();
+    fs::write(world.path("out"), "a file").unwrap();
+    let output = world.asked(&world.url(), "tok-3-ios", &["--requests", "1"]);
+    let error = error(&output);
+    assert_eq!(output.status.code(), Some(74), "{error}");
+    assert!(error.contains("the report cannot be written"), "{error}");
+}
+
+#[test]
+fn what_was_due_and_never_sent_is_counted_and_told() {
+    let world = World::new();
+    // One connection that waits for an answer until long after the end.
+    world.vms.set_latency(Duration::from_millis(1500));
+    let more = ["--connections", "1", "--duration", "1s"];
+    let output = world.asked(&world.url(), "tok-3-ios", &more);
+    assert_eq!(output.status.code(), Some(1));
+    let report = world.report();
+    assert_eq!(
+        (&report["asked"], &report["failed"]),
+        (&1.into(), &0.into())
+    );
+    let unsent = report["unsent"].as_u64().unwrap();
+    assert!(unsent > 50, "{unsent} of about a hundred");
+    let told = format!("{unsent} requests were due and not sent when the time was up");
+    assert!(error(&output).contains(&told), "{}", error(&output));
+}
+
+#[test]
+fn whoever_interrupts_it_has_a_report_of_what_was_answered_by_then() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let world = World::new();
+        let mut command = world.command(&world.url(), "tok-3-ios", &["--duration", "1h"]);
+        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut program = command.spawn().expect("it was built");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // One that was asked after another was answered.
+        while world.vms.batches_total() < 20 && Instant::now() < deadline {
+            thread::yield_now();
+        }
+        let pid = i32::try_from(program.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("it has one"), signal).expect("it runs");
+        let status = program.wait().expect("it was started here");
+        assert_eq!(status.code(), Some(130));
+        let report = world.report();
+        assert_eq!(
+            (&report["interrupted"], &report["failed"]),
+            (&true.into(), &0.into())
+        );
+        assert!(report["answered"].as_u64() > Some(0));
+    }
 }

@@ -9,7 +9,8 @@ use serde::Serialize;
 /// The longest latency that is told apart from longer ones.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// Counts and latencies; a request that was not answered as it should be is a failure, and has no latency.
+/// Counts and latencies; a request that was not answered as it should be is a failure, and has no latency. One that was due
+/// but could not be sent has that of those who were answered after as long as it had waited: it would have been later.
 #[derive(Clone, Debug)]
 pub(crate) struct Tally {
     /// In nanoseconds, since each request was due.
@@ -17,6 +18,8 @@ pub(crate) struct Tally {
     /// How long after they were due requests were sent, in nanoseconds: how far the generator itself is behind.
     pub(crate) lateness: Histogram<u64>,
     pub(crate) answered: u64,
+    /// Requests of an open loop that were due and had not been sent when the time was up.
+    pub(crate) unsent: u64,
     pub(crate) body_bytes: u64,
     pub(crate) statuses: BTreeMap<u16, u64>,
     pub(crate) said: BTreeMap<Said, u64>,
@@ -53,6 +56,7 @@ impl Default for Tally {
             latency: empty(),
             lateness: empty(),
             answered: 0,
+            unsent: 0,
             body_bytes: 0,
             statuses: BTreeMap::new(),
             said: BTreeMap::new(),
@@ -68,6 +72,13 @@ impl Tally {
         self.answered += 1;
         self.latency.saturating_record(nanoseconds(latency));
         self.lateness.saturating_record(nanoseconds(late));
+    }
+
+    /// A request that had been due for so long when the time was up was not sent.
+    pub(crate) fn leaves_unsent(&mut self, waited: Duration) {
+        self.unsent += 1;
+        self.latency.saturating_record(nanoseconds(waited));
+        self.lateness.saturating_record(nanoseconds(waited));
     }
 
     /// An answer came, whether it is as it should be or not.
@@ -86,6 +97,7 @@ impl Tally {
         self.failures.values().sum()
     }
 
+    /// Requests that were sent.
     pub(crate) fn asked(&self) -> u64 {
         self.answered + self.failed()
     }
@@ -98,6 +110,7 @@ impl Tally {
             mine.add(theirs).expect("all have the same bounds");
         }
         self.answered += other.answered;
+        self.unsent += other.unsent;
         self.body_bytes += other.body_bytes;
         for (status, count) in &other.statuses {
             *self.statuses.entry(*status).or_default() += count;
@@ -206,12 +219,14 @@ mod tests {
         tally.answers(Duration::from_micros(100), Duration::ZERO);
         tally.fails("status", || "401".to_owned());
         tally.fails("status", || "402".to_owned());
+        tally.leaves_unsent(Duration::from_micros(200));
         assert_eq!((tally.answered, tally.failed(), tally.asked()), (1, 2, 3));
-        assert_eq!(tally.latency.len(), 1);
+        assert_eq!((tally.unsent, tally.latency.len()), (1, 2));
         assert_eq!(tally.first_failure.as_deref(), Some("401"));
         let mut all = Tally::default();
         all.merge(&tally);
         all.merge(&tally);
-        assert_eq!((all.answered, all.failed(), all.latency.len()), (2, 4, 2));
+        assert_eq!((all.answered, all.failed(), all.latency.len()), (2, 4, 4));
+        assert_eq!(all.unsent, 2);
     }
 }

@@ -9,8 +9,9 @@ use tokio::time::{sleep, timeout};
 
 use super::questions::{Prepared, Question, batches, over_and_over};
 use super::rounds::{Contender, cpu_per_request};
-use super::{Fault, Figure, Goal, Measured, Measurement, Row, Unit, float};
+use super::{Fault, Goal, Measured, Measurement, Row};
 use crate::bench::Bench;
+use crate::figure::{Figure, Unit, float};
 use crate::generator::answer::Coding;
 use crate::generator::connection::{Connection, Destination};
 use crate::servers::{Door, HIT_LIFETIME, edge, nginx};

@@ -1,8 +1,9 @@
 //! What a connection costs that was used and is kept.
 
 use super::questions::{Prepared, batches};
-use super::{Fault, Figure, Goal, Measured, Measurement, Row, Unit, float};
+use super::{Fault, Goal, Measured, Measurement, Row};
 use crate::bench::Bench;
+use crate::figure::{Figure, Unit, float};
 use crate::generator::answer::Coding;
 use crate::generator::connection::Connection;
 use crate::servers::{Door, HIT_LIFETIME, Server, edge, nginx};

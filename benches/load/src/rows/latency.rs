@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use super::questions::{batches, over_and_over};
 use super::rounds::{Asks, CONNECTIONS, failures};
-use super::{Fault, Figure, Goal, Measured, Measurement, Row, Unit, float, median};
+use super::{Fault, Goal, Measured, Measurement, Row};
 use crate::bench::Bench;
+use crate::figure::{Figure, Unit, float, median};
 use crate::generator::answer::Coding;
 use crate::generator::connection::Destination;
 use crate::generator::tally::Tally;
 use crate::generator::{Asked, Load, Pace, Script};
-use crate::report::plot::Plot;
+use crate::plot::Plot;
 use crate::servers::{Door, HIT_LIFETIME, edge, nginx, varnish};
 use crate::trace::exponential;
 
@@ -20,7 +21,8 @@ pub(super) const MEASUREMENT: Measurement = Measurement {
         what: "p99 of a hit at half of saturation, open loop, against nginx",
         goal: Goal::Most(1.0),
         says: "Hits of 10 items come at Poisson times, at half the rate that a closed loop gets from the slower of the \
-               two; latency counts from when a request was due, and each server is asked at the same rate.",
+               two; latency counts from when a request was due, and each server is asked at the same rate. Whoever waits to be sent \
+               when a round ends counts with the time that he has waited.",
     }],
     how: |bench| Box::pin(measure(bench)),
 };

@@ -6,12 +6,13 @@ use vms_edge::demo::vms::StandIn;
 
 use super::questions::{FIRST_USER, InOrder, Prepared, answer, widget};
 use super::rounds::{CONNECTIONS, failures};
-use super::{Fault, Figure, Goal, Measured, Measurement, Row, Unit, float};
+use super::{Fault, Goal, Measured, Measurement, Row};
 use crate::asking::SHOWS;
 use crate::bench::{Bench, Vms};
+use crate::figure::{Figure, Unit, float};
 use crate::generator::Load;
 use crate::generator::expected::Expected;
-use crate::report::plot::{Axis, Curve, Plot};
+use crate::plot::{Axis, Curve, Plot};
 use crate::servers::{Door, HIT_LIFETIME, Server, edge, nginx, varnish};
 
 pub(super) const MEASUREMENT: Measurement = Measurement {

@@ -6,14 +6,15 @@ use vms_edge::demo::vms::StandIn;
 
 use super::questions::{FIRST_USER, InOrder, Prepared, widget};
 use super::rounds::failures;
-use super::{Fault, Figure, Goal, Measured, Measurement, Row, Unit};
+use super::{Fault, Goal, Measured, Measurement, Row};
 use crate::asking::SHOWS;
 use crate::bench::Bench;
+use crate::figure::{Figure, Unit};
 use crate::generator::Load;
 use crate::generator::connection::Destination;
 use crate::generator::expected::Expected;
 use crate::generator::tally::Tally;
-use crate::report::plot::Plot;
+use crate::plot::Plot;
 use crate::servers::{Door, HIT_LIFETIME, edge, nginx};
 
 pub(super) const MEASUREMENT: Measurement = Measurement {

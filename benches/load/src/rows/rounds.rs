@@ -6,13 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Figure, Measured, Unit};
+use super::Measured;
 use crate::bench::Bench;
+use crate::figure::float;
+use crate::figure::{Figure, Unit};
 use crate::generator::connection::Destination;
 use crate::generator::http2::{self, Question};
 use crate::generator::tally::Tally;
 use crate::generator::{Asked, Load, Script};
-use crate::rows::float;
 use crate::servers::{Door, Server};
 
 /// Connections of a closed loop: more than one server core answers at once.

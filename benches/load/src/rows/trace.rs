@@ -6,21 +6,23 @@ use std::time::{Duration, Instant};
 
 use super::questions::{FIRST_USER, InOrder, Prepared};
 use super::rounds::failures;
-use super::{Fault, Figure, Goal, Measured, Measurement, Row, Unit, float};
+use super::{Fault, Goal, Measured, Measurement, Row};
 use crate::asking::{SHOWS, Widget};
 use crate::authority;
 use crate::bench::{Bench, Vms};
+use crate::figure::{Figure, Unit, float};
+use crate::generator::connection::Destination;
 use crate::generator::expected::Expected;
 use crate::generator::tally::Tally;
 use crate::generator::{Load, Pace};
-use crate::report::plot::{Axis, Curve, Plot};
+use crate::plot::{Axis, Curve, Plot};
 use crate::servers::{Door, NotStarted, Server, edge, nginx, varnish};
 use crate::trace::ideal::{Ideal, ideal};
 use crate::trace::{Batch, INTERCOMS, Settings, trace};
 
 const SAYS: &str = "A trace of widgets, the same for each server: 2,000 users with one to three devices, overlapping \
      batches of 10 of 20 intercoms, bursts after a push; the VMS takes 20 ms and attends to 16 requests at once, and what it \
-     answered is fresh for 5 s. The ideal asks for each id of each device once in a window, and sends a request only for a \
+     answered is fresh for 5 s. It is asked directly, too. The ideal asks for each id of each device once in a window, and sends a request only for a \
      batch that needs one. A quick run is shorter, with windows of 2 s.";
 
 pub(super) const MEASUREMENT: Measurement = Measurement {
@@ -76,17 +78,19 @@ async fn measure(bench: &Bench) -> Result<Vec<Measured>, Fault> {
         fresh,
         ..edge::Settings::default()
     };
-    let edge = |vms: &Vms| edge::start(bench, vms, &settings);
-    let nginx = |vms: &Vms| nginx::start(bench, vms, fresh);
-    let varnish = |vms: &Vms| varnish::start(bench, vms, fresh);
+    let nobody = |_: &Vms| Ok(None);
+    let edge = |vms: &Vms| edge::start(bench, vms, &settings).map(Some);
+    let nginx = |vms: &Vms| nginx::start(bench, vms, fresh).map(Some);
+    let varnish = |vms: &Vms| varnish::start(bench, vms, fresh).map(Some);
     let asked = [
         replay(bench, &batches, lasting, edge).await?,
         replay(bench, &batches, lasting, nginx).await?,
         replay(bench, &batches, lasting, varnish).await?,
+        replay(bench, &batches, lasting, nobody).await?,
     ];
-    let names = ["vms-edge", "nginx", "varnish"];
+    let names = ["vms-edge", "nginx", "varnish", "directly"];
     let named = |place: usize| (names[place], &asked[place]);
-    let named = [named(0), named(1), named(2)];
+    let named = [named(0), named(1), named(2), named(3)];
     let against = |count: fn(&Asked) -> u64, fewest: u64| {
         let figure =
             |(name, asked): &(&str, &Asked)| Figure::once(*name, float(count(asked)), Unit::Count);
@@ -112,20 +116,25 @@ async fn measure(bench: &Bench) -> Result<Vec<Measured>, Fault> {
     Ok(vec![ids, requests])
 }
 
-/// Asks a server, started before a VMS of its own, all of a trace.
+/// Asks a server, started before a VMS of its own, all of a trace; or that VMS, where nobody is before it.
 async fn replay(
     bench: &Bench,
     batches: &[Batch],
     lasting: Duration,
-    start: impl Fn(&Vms) -> Result<Server, NotStarted>,
+    start: impl Fn(&Vms) -> Result<Option<Server>, NotStarted>,
 ) -> Result<Asked, Fault> {
     let vms = bench.vms()?;
     vms.stand_in.set_latency(LATENCY);
     vms.stand_in.set_workers(WORKERS);
     let server = start(&vms)?;
-    bench.tells(&format!("{}: {} batches", server.name(), batches.len()));
+    let name = server.as_ref().map_or("directly", Server::name);
+    bench.tells(&format!("{name}: {} batches", batches.len()));
+    let to = match &server {
+        Some(server) => server.door(Door::Cache),
+        None => Destination::plain(vms.address()),
+    };
     let load = Load {
-        to: server.door(Door::Cache),
+        to,
         connections: CONNECTIONS,
         pace: Pace::Open,
         lasting: None,

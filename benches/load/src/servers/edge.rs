@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Door, NotStarted, Server, Start, filled, folder, free_address, write};
+use super::{
+    Door, NotStarted, Server, Start, filled, folder, free_address, write, write_authority,
+};
 use crate::bench::{Bench, Vms};
 
 const NAME: &str = "vms-edge";
@@ -58,7 +60,7 @@ pub(crate) fn start_as(
     let file = folder.path().join(FILE);
     write(NAME, &file, at(configuration, &addresses))?;
     write(NAME, &folder.path().join(TOKEN_FILE), TOKEN)?;
-    bench.authority().write_to(NAME, folder.path())?;
+    write_authority(NAME, bench, folder.path())?;
     let mut command = Command::new(bench.edge_program());
     command.arg("run").arg("--config").arg(&file);
     let own = [bench.cores().server];
@@ -141,7 +143,7 @@ mod tests {
     fn the_edge_understands_what_it_is_given() {
         let folder = folder(NAME).unwrap();
         let authority = crate::authority::Authority::new();
-        authority.write_to(NAME, folder.path()).unwrap();
+        authority.write_to(folder.path()).unwrap();
         let addresses = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"];
         let settings = Settings {
             threads: 2,

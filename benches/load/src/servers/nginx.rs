@@ -3,7 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Door, NotStarted, Server, Start, filled, folder, free_address, write};
+use super::{
+    Door, NotStarted, Server, Start, filled, folder, free_address, write, write_authority,
+};
 use crate::bench::{Bench, Vms};
 
 const NAME: &str = "nginx";
@@ -27,7 +29,7 @@ pub(crate) fn start(bench: &Bench, vms: &Vms, fresh: Duration) -> Result<Server,
     std::fs::create_dir(&with).map_err(|source| NotStarted::Folder { name: NAME, source })?;
     let text = filled(TLS, &[("127.0.0.1:18443", tls.to_string())]);
     write(NAME, &with.join("tls.conf"), text)?;
-    bench.authority().write_to(NAME, folder.path())?;
+    write_authority(NAME, bench, folder.path())?;
     let mut command = Command::new(NAME);
     command.arg("-p").arg(folder.path()).arg("-c").arg(&file);
     let doors = vec![

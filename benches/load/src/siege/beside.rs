@@ -9,12 +9,13 @@ use vms_edge::demo::vms::{Fault, Times};
 
 use super::neighbour::Neighbour;
 use super::{CONFIGURATION, Siege};
+use crate::figure::{Figure, Unit, float};
 use crate::generator::answer::Coding;
 use crate::generator::tally::Tally;
 use crate::hostile::{Attack, Harm, Victim};
 use crate::rows::questions::{Prepared, batches};
 use crate::rows::rounds::failures;
-use crate::rows::{Fault as Impossible, Figure, Goal, Measured, Row, Unit, float};
+use crate::rows::{Fault as Impossible, Goal, Measured, Row};
 use crate::servers::{Door, Server, edge};
 
 const GOAL: Goal = Goal::Most(2.0);

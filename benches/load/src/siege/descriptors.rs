@@ -7,9 +7,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Siege;
 use super::beside::{Stage, Waited};
+use crate::figure::{Figure, Unit};
 use crate::generator::connection::Connection;
 use crate::hostile::{Attack, Harm};
-use crate::rows::{Fault, Figure, Goal, Measured, Row, Unit};
+use crate::rows::{Fault, Goal, Measured, Row};
 
 pub(super) static ROWS: [Row; 2] = [
     Row {

@@ -8,12 +8,13 @@ use vms_edge::demo::vms::StandIn;
 
 use super::{CONFIGURATION, Siege};
 use crate::asking::SHOWS;
+use crate::figure::{Figure, Unit, float};
 use crate::generator::expected::Expected;
 use crate::generator::tally::Tally;
 use crate::generator::{Asked, Load, Script};
 use crate::rows::questions::{FIRST_USER, widget};
 use crate::rows::rounds::failures;
-use crate::rows::{Fault, Figure, Goal, Measured, Row, Unit, float};
+use crate::rows::{Fault, Goal, Measured, Row};
 use crate::servers::{Door, edge};
 
 pub(super) static ROW: Row = Row {

@@ -25,7 +25,7 @@ pub(crate) struct Target {
     #[arg(long, value_name = "FILE", required = true)]
     pub(super) token_file: PathBuf,
     /// Ids to ask for: a range such as 1-500, or a file with one id a line.
-    #[arg(long, value_name = "RANGE|FILE", required = true)]
+    #[arg(long, value_name = "RANGE|FILE", required = true, value_parser = ids)]
     pub(super) ids: Ids,
     /// Ids in a request.
     #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -88,6 +88,9 @@ pub(super) enum Ids {
     File(PathBuf),
 }
 
+/// Most ids of a range.
+const MAX_IDS: u64 = 1_000_000;
+
 /// More is asked for than a target is asked without more ado.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -124,24 +127,26 @@ impl Target {
     }
 }
 
-impl From<&str> for Ids {
-    /// Whatever is no range is a file.
-    fn from(text: &str) -> Self {
-        let range = || {
-            let (first, last) = text.split_once('-')?;
-            let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-            (1 <= first && first <= last).then_some(Self::Range(first, last))
-        };
-        range().unwrap_or_else(|| Self::File(PathBuf::from(text)))
-    }
-}
-
 impl fmt::Display for Arrivals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Poisson => "poisson",
             Self::Steady => "steady",
         })
+    }
+}
+
+/// Whatever is no range is a file.
+fn ids(text: &str) -> Result<Ids, String> {
+    let range = || {
+        let (first, last) = text.split_once('-')?;
+        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+        (1 <= first && first <= last).then_some((first, last))
+    };
+    match range() {
+        None => Ok(Ids::File(PathBuf::from(text))),
+        Some((first, last)) if last - first < MAX_IDS => Ok(Ids::Range(first, last)),
+        Some(_) => Err(format!("a range may have {MAX_IDS} ids")),
     }
 }
 
@@ -273,9 +278,30 @@ mod tests {
 
     #[test]
     fn ids_are_a_range_or_a_file() {
-        assert_eq!(Ids::from("1-500"), Ids::Range(1, 500));
+        assert_eq!(ids("1-500"), Ok(Ids::Range(1, 500)));
+        assert_eq!(ids("7-1000006"), Ok(Ids::Range(7, 1_000_006)));
         for file in ["ids.txt", "my-ids", "5-1", "0-7"] {
-            assert_eq!(Ids::from(file), Ids::File(PathBuf::from(file)));
+            assert_eq!(ids(file), Ok(Ids::File(PathBuf::from(file))));
         }
+    }
+
+    #[test]
+    fn a_range_without_end_is_refused_before_it_is_made() {
+        for range in ["7-1000007", "1-18446744073709551615"] {
+            let arguments = ["vms-edge-load"].iter().chain(&LEAST[..5]).chain([&range]);
+            let refused = Arguments::try_parse_from(arguments).unwrap_err();
+            let refused = refused.to_string();
+            assert!(refused.contains("1000000 ids"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_readme_tells_what_a_target_is_asked_without_more_ado() {
+        let bounds = format!(
+            "More than {MAX_RATE} requests per second, {MAX_CONNECTIONS} connections or an hour need `--unbounded`"
+        );
+        let readme = include_str!("../../../../README.md").replace('\n', " ");
+        assert!(readme.contains(&bounds), "{bounds}");
+        assert_eq!(MAX_DURATION, Duration::from_secs(3600));
     }
 }

@@ -8,10 +8,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::cli::Target;
+use crate::figure::float;
 use crate::generator::tally::{Said, Tally, microseconds};
+use crate::plot::Plot;
 use crate::report;
-use crate::report::plot::Plot;
-use crate::rows::float;
 
 /// What was asked of a target, and what came of it.
 #[derive(Debug, Serialize)]
@@ -26,6 +26,10 @@ pub(super) struct Outcome {
     asked: u64,
     answered: u64,
     failed: u64,
+    /// Due, but not sent when the time was up.
+    unsent: u64,
+    /// Whether somebody ended it before its time.
+    interrupted: bool,
     failures: BTreeMap<&'static str, u64>,
     first_failure: Option<String>,
     statuses: BTreeMap<u16, u64>,
@@ -39,7 +43,7 @@ pub(super) struct Outcome {
     plots: Vec<Plot>,
 }
 
-/// Of answers that were as they should be, since they were due.
+/// Of answers that were as they should be, since they were due; and of requests that were never sent, until the end.
 #[derive(Debug, Serialize)]
 struct Latency {
     p50: f64,
@@ -50,7 +54,7 @@ struct Latency {
 }
 
 impl Outcome {
-    pub(super) fn new(target: &Target, tally: &Tally) -> Self {
+    pub(super) fn new(target: &Target, tally: &Tally, interrupted: bool) -> Self {
         let mut outcome = Self {
             at: report::now(),
             target: target.target.clone(),
@@ -61,6 +65,8 @@ impl Outcome {
             asked: tally.asked(),
             answered: tally.answered,
             failed: tally.failed(),
+            unsent: tally.unsent,
+            interrupted,
             failures: tally.failures.clone(),
             first_failure: tally.first_failure.clone(),
             statuses: tally.statuses.clone(),
@@ -126,6 +132,13 @@ impl Outcome {
                 self.failed, self.asked
             ));
         }
+        if self.unsent > 0 {
+            told.push(format!(
+                "{} requests were due and not sent when the time was up: the target answers no more than that, or there \
+                 are too few --connections. They count with the time that they had waited.",
+                self.unsent
+            ));
+        }
         told
     }
 
@@ -137,6 +150,7 @@ impl Outcome {
             line("requests", self.asked.to_string()),
             line("answered as they should be", self.answered.to_string()),
             line("failed", self.failed.to_string()),
+            line("due, but never sent", self.unsent.to_string()),
             line("latency p50", ms(latency.p50)),
             line("latency p90", ms(latency.p90)),
             line("latency p99", ms(latency.p99)),
@@ -179,6 +193,9 @@ impl fmt::Display for Outcome {
             "{target}, {rate} requests per second of {batch} ids over {connections} connections; latency counts from when a \
              request was due.\n"
         )?;
+        if self.interrupted {
+            writeln!(f, "Interrupted: what was under way then is not counted.\n")?;
+        }
         writeln!(f, "| what | |\n|---|---|")?;
         self.shown
             .iter()

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
+use crate::figure::float;
 use crate::generator::tally::Tally;
-use crate::rows::float;
 
 /// Curves over the same places.
 #[derive(Clone, Debug, Serialize)]
@@ -42,13 +42,13 @@ pub(crate) struct Curve {
 impl Plot {
     /// Latencies by percentile, up to what so many answers can tell.
     pub(crate) fn of_latencies(title: impl Into<String>, tallies: &[(&str, &Tally)]) -> Self {
-        let most = tallies.iter().map(|(_, tally)| tally.answered).max();
+        let most = tallies.iter().map(|(_, tally)| tally.latency.len()).max();
         let last = float(most.unwrap_or(0).max(10));
         let places = (0..).map(|step| 10_f64.powf(f64::from(step) / 10.0));
         let places: Vec<f64> = places.take_while(|&place| place <= last).collect();
         let curve = |(name, tally): &(&str, &Tally)| {
             let values = places.iter().map(|place| {
-                let is_told = *place <= float(tally.answered);
+                let is_told = *place <= float(tally.latency.len());
                 is_told.then(|| tally.percentile_us(1.0 - 1.0 / place))
             });
             Curve {
