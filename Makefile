@@ -1,8 +1,7 @@
 # make demo   see the main job, then try it with curl
 # make test   run every test
 # make deb    build the Debian package, in target/debian
-# make hit    measure the hit path beside nginx
-# make load   measure it all beside nginx and Varnish; LOAD="--quick" passes options on
+# make load   measure it all beside nginx and Varnish; LOAD="--quick" or LOAD="--only hit-10" passes options on
 # make instructions  count the instructions of the parts of a batch, and fail if some take more than when they were
 #                    last accepted; ACCEPT=1 accepts them
 # make parts  measure the time of the same parts; PARTS="hit" chooses
@@ -13,7 +12,10 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test deb hit load instructions parts drill siege soak
+# Debian has nginx, varnishd, ip and others where only root looks.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
+.PHONY: demo test deb load instructions parts drill siege soak
 
 demo:
 	@sh .ci/need cmake
@@ -35,11 +37,6 @@ deb:
 	@sh .ci/tools package
 	$(CARGO) build --locked --release --bin vms-edge
 	conf/debian/build "$${CARGO_TARGET_DIR:-target}/release/vms-edge" target/debian
-
-hit:
-	@sh .ci/need cmake nginx wrk
-	$(CARGO) build --locked --release
-	benches/hit.sh
 
 # Each is built on its own, so that what is measured is what is released.
 load:

@@ -58,7 +58,7 @@ pub trait Answer: Send + Sync {
     /// Its body.
     fn body(&self) -> &[u8];
 
-    /// How long the client may take none of it.
+    /// How long the client may take to receive it.
     fn patience(&self) -> Duration;
 
     /// It was sent, or else why not all of it.

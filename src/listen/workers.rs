@@ -48,7 +48,7 @@ pub struct Workers {
     accepting: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
     phase: watch::Sender<Phase>,
-    /// Tells Pingora to end connections after their next answer.
+    /// Tells Pingora to end the connections that it has after their next answer; `phase` tells it of the others.
     shutdown: watch::Sender<bool>,
 }
 

@@ -87,7 +87,8 @@ pub struct Refused {
 /// How a batch would be answered, if the VMS answers what it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Answer {
-    /// As the metric and the access line call it: `hit`, `stale`, `partial` or `miss`.
+    /// As the metric and the access line call it: `hit`, `stale`, `partial` or `miss`. With an `If-None-Match` that holds,
+    /// `hit` and `stale` come as a 304.
     pub result: &'static str,
     /// Whether it says `Cache-Control: no-cache`, so that nothing stored may answer it.
     pub no_cache: bool,

@@ -23,7 +23,7 @@ pub(super) const MEASUREMENT: Measurement = Measurement {
         what: "CPU per hit with 1,000,000 users stored, against 1,000",
         goal: Goal::Most(1.15),
         says: "CPU time of the server per hit of 1 item, as above, of a user taken at random from all who are stored; a \
-               quick run stores 20,000. Most of what is more is the processor's: what is asked for is in none of its caches.",
+               quick run stores 20,000. What is asked for of so many is seldom in the processor's caches.",
     }],
     how: |bench| Box::pin(measure(bench)),
 };
