@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::process::Stdio;
+use std::time::Duration;
 
 use http::Method;
 use serde::Deserialize;
@@ -11,7 +12,7 @@ use vms_edge::reply::encode::encode;
 
 use crate::support::scrape::Scrape;
 use crate::support::soon;
-use crate::support::tools::tool;
+use crate::support::tools::{in_ci, tool};
 use crate::support::world::{Answer, SHOWS, Widget, World};
 
 const IDS: [u64; 4] = [1, 2, 3, 9];
@@ -32,6 +33,9 @@ fn decoded(answer: &Answer) -> Vec<u8> {
     body
 }
 
+/// Between two questions: whoever codes has the lowest priority, and no turn while a test keeps all cores busy.
+const STEP: Duration = Duration::from_millis(2);
+
 /// Asks until the answer comes in a coding.
 async fn until_coded(widget: &Widget<'_>, coding: &str) -> Answer {
     let asking = async {
@@ -40,7 +44,7 @@ async fn until_coded(widget: &Widget<'_>, coding: &str) -> Answer {
             if answer.header("content-encoding") == Some(coding) {
                 return answer;
             }
-            tokio::task::yield_now().await;
+            tokio::time::sleep(STEP).await;
         }
     };
     soon("a coded answer", asking).await
@@ -260,6 +264,9 @@ async fn a_head_and_whatever_else_passes_through_come_as_the_vms_sends_them() {
 
 #[tokio::test]
 async fn curl_understands_every_coding() {
+    let Some(curl_program) = tool("curl") else {
+        return;
+    };
     let world = World::new().await;
     let ann = world.user(1);
     let plain = ann.asks(IDS).await.gets(IDS);
@@ -269,7 +276,7 @@ async fn curl_understands_every_coding() {
             "http://{}{SHOWS}?ids[]=1&ids[]=2&ids[]=3&ids[]=9",
             world.edge.address
         );
-        let mut curl = Command::new("curl");
+        let mut curl = Command::new(&curl_program);
         curl.args([
             "--silent",
             "--show-error",
@@ -284,8 +291,8 @@ async fn curl_understands_every_coding() {
         curl.args(["--header", &format!("Accept-Encoding: {coding}")]);
         curl.args(["--write-out", "%header{content-encoding}"]);
         let output = soon("the end of curl", curl.stdin(Stdio::null()).output()).await;
-        let output = output.expect("`make test` installs curl");
-        let features = Command::new("curl")
+        let output = output.expect("it is installed");
+        let features = Command::new(&curl_program)
             .arg("--version")
             .output()
             .await
@@ -297,6 +304,7 @@ async fn curl_understands_every_coding() {
             other => other,
         };
         if !features.contains(name) {
+            assert!(!in_ci(), "this curl does not know {coding}");
             eprintln!("skipped: this curl does not know {coding}");
             continue;
         }

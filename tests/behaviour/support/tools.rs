@@ -21,7 +21,8 @@ pub(crate) fn present(name: &str, found: Option<PathBuf>) -> Option<PathBuf> {
     found
 }
 
-fn in_ci() -> bool {
+/// Whether nobody would see that a test was skipped.
+pub(crate) fn in_ci() -> bool {
     env::var_os("CI").is_some_and(|ci| !ci.is_empty() && ci != "false")
 }
 
