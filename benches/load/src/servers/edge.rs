@@ -123,7 +123,7 @@ mod tests {
         let folder = folder(NAME).unwrap();
         let path = |name| folder.path().join(name).to_str().unwrap().to_owned();
         let authority = crate::authority::Authority::new();
-        authority.write_to(NAME, folder.path()).unwrap();
+        authority.write_to(folder.path()).unwrap();
         std::fs::write(path(TOKEN_FILE), TOKEN).unwrap();
         let addresses = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"];
         for text in [
