@@ -306,6 +306,17 @@ mod tests {
     }
 
     #[test]
+    fn more_parameters_than_php_looks_at_are_declined() {
+        let others = "a&".repeat(999);
+        assert_eq!(query_ids(&format!("{others}ids[]=1")), Ok(vec![1]));
+        assert_eq!(query_ids(&format!("{others}a&ids[]=1")), Err(Bypass::Ids));
+        assert_eq!(
+            query_ids(&format!("ids[]=1&{others}ids[]=2")),
+            Err(Bypass::Ids)
+        );
+    }
+
+    #[test]
     fn a_body_beside_ids_in_the_query_is_declined() {
         assert_eq!(
             read(b"ids[]=3", br#"{"ids":[1]}"#, &batch()),

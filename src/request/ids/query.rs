@@ -8,12 +8,18 @@ use super::canonical;
 use crate::config;
 use crate::request::decline::{Bypass, is_credential};
 
+/// Most parameters of a query, the ids included: PHP does not look at those beyond (`max_input_vars`).
+const MAX_PARAMETERS: usize = 1000;
+
 /// The ids of a query, and its other parameters as they came.
 pub(super) fn read(query: &[u8], batch: &config::Batch) -> Result<(Vec<u64>, Vec<u8>), Bypass> {
     let mut ids = Vec::new();
     let mut indices: Vec<u64> = Vec::new();
     let mut others = Vec::new();
-    for parameter in query.split(|&byte| byte == b'&') {
+    for (place, parameter) in query.split(|&byte| byte == b'&').enumerate() {
+        if place == MAX_PARAMETERS {
+            return Err(Bypass::Ids);
+        }
         let (name, value) = match parameter.iter().position(|&byte| byte == b'=') {
             Some(end) => (&parameter[..end], &parameter[end + 1..]),
             None => (parameter, &b""[..]),
