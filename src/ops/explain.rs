@@ -200,6 +200,11 @@ fn header(
     if method.parse::<http::Method>().is_err() {
         return Err(NotUnderstood::new("method", "is no method", "GET, POST, …"));
     }
+    // Where it ends, nobody could tell from the line that it would come in.
+    let is_one_word = !target.is_empty() && target.bytes().all(|byte| byte > b' ' && byte != 0x7f);
+    if !is_one_word {
+        return Err(NotUnderstood::new("url", "cannot be sent", URL));
+    }
     let mut request = RequestHeader::build(method, target.as_bytes(), Some(fields.len()))
         .map_err(|_| NotUnderstood::new("url", "cannot be sent", URL))?;
     request.set_version(http::Version::HTTP_11);
@@ -313,6 +318,8 @@ mod tests {
             (r#"{"url":"/a","url":"/b"}"#, "url: is given twice; "),
             (r#"{"url":["canary"]}"#, "url: is not a string; "),
             (r#"{"url":"/canary canary"}"#, "url: cannot be sent; "),
+            (r#"{"url":"/#canary canary"}"#, "url: cannot be sent; "),
+            (r#"{"url":""}"#, "url: cannot be sent; "),
             (
                 r#"{"url":"/","method":"canary canary"}"#,
                 "method: is no method; ",
