@@ -70,9 +70,12 @@ pub fn describe_hop(
 ///
 /// # Errors
 ///
-/// As [`is_chunked`].
+/// As [`is_chunked`], and when nobody can tell how long the body is.
 pub fn describe_answer(response: &mut ResponseHeader, client: Version) -> pingora_core::Result<()> {
     let is_chunked = is_chunked(response).map_err(Error::into_up)?;
+    if !is_chunked {
+        say_length_once(response)?;
+    }
     drop_response_hop_by_hop(response);
     // HTTP/1.0 knows no chunks: there, the end of the connection is the end of the body (RFC 9112, 6.3).
     if is_chunked && client != Version::HTTP_10 && response.status != StatusCode::NO_CONTENT {
@@ -101,6 +104,28 @@ pub fn is_chunked(response: &ResponseHeader) -> pingora_core::Result<bool> {
         );
     }
     Ok(true)
+}
+
+/// Says once what several lines or members say of the length, if they say the same (RFC 9110, 8.6).
+///
+/// # Errors
+///
+/// When they do not, or it is no length.
+fn say_length_once(response: &mut ResponseHeader) -> pingora_core::Result<()> {
+    let lengths: Vec<&[u8]> = fields::members(&response.headers, header::CONTENT_LENGTH).collect();
+    let [first, others @ ..] = &lengths[..] else {
+        return Ok(());
+    };
+    let is_number = !first.is_empty() && first.iter().all(u8::is_ascii_digit);
+    if !is_number || others.iter().any(|other| other != first) {
+        return Error::e_explain(ErrorType::InvalidHTTPHeader, "a length that is none")
+            .map_err(Error::into_up);
+    }
+    if !others.is_empty() {
+        let length = first.to_vec();
+        response.insert_header("Content-Length", length)?;
+    }
+    Ok(())
 }
 
 /// Takes off what belongs to the client's connection, for a request that the edge sends by itself.
@@ -233,5 +258,26 @@ mod tests {
         drop_hop_by_hop(&mut request);
         let left: Vec<_> = request.headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["x-end"]);
+    }
+
+    #[test]
+    fn a_length_that_was_said_more_than_once_is_said_once_and_must_be_one() {
+        let told = |lines: &[&str]| {
+            let mut response = ResponseHeader::build(200, None).unwrap();
+            for line in lines {
+                response.append_header("Content-Length", *line).unwrap();
+            }
+            describe_answer(&mut response, Version::HTTP_11).ok()?;
+            let told = response.headers.get_all(header::CONTENT_LENGTH).iter();
+            Some(told.map(|line| line.to_str().unwrap().to_owned()).collect())
+        };
+        let once = Some(vec!["20".to_owned()]);
+        assert_eq!(told(&["20"]), once);
+        assert_eq!(told(&["20", "20"]), once);
+        assert_eq!(told(&["20, 20"]), once);
+        assert_eq!(told(&[]), Some(vec![]));
+        for lines in [&["20", "21"][..], &["+20"], &[""], &["20,"], &["twenty"]] {
+            assert_eq!(told(lines), None, "{lines:?}");
+        }
     }
 }
