@@ -8,6 +8,7 @@
 # make drill  let the VMS die and come back under load; DRILL="--away 5s" passes options on
 # make siege  measure what others notice while it is attacked; SIEGE="--quick" passes options on
 # make soak   let everything happen at once for an hour, and hold each answer against the VMS; SOAK="--for 2m" is shorter
+# make fuzz   fuzz every target for a minute, see tests/fuzz/README.md; FUZZ="--seconds 600 --target ids" passes options on
 # Each installs what it needs and is not there.
 
 CARGO ?= cargo
@@ -15,7 +16,7 @@ CARGO ?= cargo
 # Debian has nginx, varnishd, ip and others where only root looks.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: demo test deb load instructions parts drill siege soak
+.PHONY: demo test deb load instructions parts drill siege soak fuzz
 
 demo:
 	@sh .ci/need cmake
@@ -68,3 +69,8 @@ soak:
 	$(CARGO) build --locked --release --bin vms-edge
 	$(CARGO) build --locked --release --package vms-edge-load
 	"$${CARGO_TARGET_DIR:-target}/release/vms-edge-load" soak $(SOAK)
+
+fuzz:
+	@sh .ci/need cmake c++=g++
+	@sh .ci/tools fuzz
+	tests/fuzz/run $(FUZZ)

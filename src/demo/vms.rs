@@ -335,6 +335,25 @@ impl StandIn {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Answer {
+        answer_of(self.outcome(method, target, headers, body))
+    }
+
+    /// The batch that the VMS would find in a whole request now, if it is one by its own rules: the user is known, and all
+    /// ids are valid. Nothing is recorded.
+    pub fn batch(
+        &self,
+        method: &Method,
+        target: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Option<SeenBatch> {
+        match self.outcome(method, target, headers, body) {
+            Outcome::Batch(_, batch) => batch,
+            Outcome::Answer(_) | Outcome::Stream(_) => None,
+        }
+    }
+
+    fn outcome(&self, method: &Method, target: &str, headers: &HeaderMap, body: &[u8]) -> Outcome {
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
@@ -346,8 +365,7 @@ impl StandIn {
             headers,
             body,
         };
-        let order = self.inner.settings().order;
-        answer_of(routes::answer(&self.inner.world, call, order))
+        routes::answer(&self.inner.world, call, self.inner.settings().order)
     }
 
     /// # Panics

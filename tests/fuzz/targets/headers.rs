@@ -1,0 +1,5 @@
+//! Runs [`vms_edge_fuzz::headers`] on what libFuzzer makes up.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| vms_edge_fuzz::headers(data));
