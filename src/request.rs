@@ -285,6 +285,56 @@ mod tests {
     }
 
     #[test]
+    fn a_token_has_a_length_beyond_which_it_stands_for_nobody() {
+        let token = |bytes: usize| format!("Bearer {}", "x".repeat(bytes));
+        for (bytes, stands) in [(MAX_TOKEN_BYTES, true), (MAX_TOKEN_BYTES + 1, false)] {
+            let headers = with_authorization(&[&token(bytes)]);
+            assert_eq!(bearer(&headers).is_some(), stands, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_read_if_it_is_json_and_no_larger_than_what_is_kept() {
+        let largest = MAX_BODY_BYTES.to_string();
+        let too_large = (MAX_BODY_BYTES + 1).to_string();
+        let json = ("content-type", "Application/JSON; charset=utf-8");
+        for (fields, expected) in [
+            (&[][..], Ok(Body::Empty)),
+            (&[("content-length", "0")], Ok(Body::Empty)),
+            (&[("content-length", "7"), json], Ok(Body::Json)),
+            (&[("content-length", &*largest), json], Ok(Body::Json)),
+            (&[("content-length", &*too_large), json], Ok(Body::TooLarge)),
+            (&[("transfer-encoding", "chunked"), json], Ok(Body::Json)),
+            (&[("transfer-encoding", "chunked")], Err(Bypass::Body)),
+            (&[("content-length", "7")], Err(Bypass::Body)),
+            (&[("content-length", "x"), json], Err(Bypass::Body)),
+            (
+                &[("content-length", "7"), ("content-type", "text/json")],
+                Err(Bypass::Body),
+            ),
+            (
+                &[("content-length", "7"), json, ("content-encoding", "gzip")],
+                Err(Bypass::Body),
+            ),
+            (&[("content-length", "7"), json, json], Err(Bypass::Body)),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, value.parse().unwrap());
+            }
+            assert_eq!(body(&headers), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_scheme_is_named_as_addresses_have_it() {
+        assert_eq!(
+            (Scheme::Http.name(), Scheme::Https.name()),
+            ("http", "https")
+        );
+    }
+
+    #[test]
     fn path_and_query_are_the_raw_bytes_of_the_target() {
         let request = RequestHeader::build("GET", b"/a%20b?x=1?2", None).unwrap();
         assert_eq!(path(&request), b"/a%20b");

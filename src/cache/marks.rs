@@ -322,7 +322,9 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::freshness::{Jitter, Kind};
     use super::super::shelf::tests::second;
+    use super::super::shelf::{Fetch, FetchKind};
     use super::Strength::{Hard, Soft};
     use super::*;
     use crate::request::key::KeyMaker;
@@ -331,6 +333,41 @@ mod tests {
     static CAMERAS: LazyLock<EndpointId> = LazyLock::new(|| EndpointId::of("/cameras"));
 
     const LONGEST: Duration = Duration::from_secs(100);
+
+    #[test]
+    fn a_slot_is_covered_and_softened_by_when_its_fetch_began() {
+        let marks = Marks::new(LONGEST);
+        marks.item(Hard, *INTERCOMS, 1, second(5));
+        marks.item(Soft, *INTERCOMS, 2, second(5));
+        let fence = marks.fence(*INTERCOMS, &UserId::of_test(1));
+        let slot = |id, began| Slot {
+            id,
+            kind: Kind::Item,
+            fetch: Fetch {
+                began: second(began),
+                user: UserId::of_test(1),
+                jitter: Jitter::default(),
+                by: FetchKind::Whole,
+            },
+        };
+        for (id, began, covered, softened) in [
+            (1, 5, true, false),
+            (1, 6, false, false),
+            (2, 5, false, true),
+            (2, 6, false, false),
+            (3, 5, false, false),
+        ] {
+            let slot = slot(id, began);
+            let told = (fence.covers(&slot), fence.softens(&slot));
+            assert_eq!(told, (covered, softened), "{id} of {began}");
+        }
+    }
+
+    #[test]
+    fn what_operators_are_told_has_names() {
+        assert_eq!([Hard, Soft].map(Strength::name), ["hard", "soft"]);
+        assert_eq!(Scope::ALL.map(Scope::name), ["user", "item", "all"]);
+    }
 
     /// A clock that stands still.
     fn at(seconds: u64) -> Clock {

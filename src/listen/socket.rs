@@ -87,7 +87,7 @@ impl Drop for Socket {
     fn drop(&mut self) {
         // What was written and not sent is sent if the system takes it at once: nobody waits here.
         let nobody = &mut Context::from_waker(Waker::noop());
-        let _ = Pin::new(&mut self.io).poll_flush(nobody);
+        let _ = self.poll_send(nobody);
     }
 }
 
@@ -216,5 +216,31 @@ impl GetProxyDigest for Socket {
 impl GetSocketDigest for Socket {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         Some(Arc::clone(&self.digest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_written_and_not_sent_leaves_with_the_socket() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        let mut socket = Socket::new(stream, peer).unwrap();
+        socket
+            .write_all(b"the beginning of an answer")
+            .await
+            .unwrap();
+        drop(socket);
+        let mut came = Vec::new();
+        client.read_to_end(&mut came).await.unwrap();
+        assert_eq!(came, b"the beginning of an answer");
     }
 }

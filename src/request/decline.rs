@@ -173,6 +173,20 @@ pub(super) fn nominated(headers: &HeaderMap, covered: &[&HeaderName]) -> Result<
 mod tests {
     use super::*;
 
+    #[test]
+    fn no_cache_is_asked_for_among_other_directives_and_in_any_case() {
+        for (line, asked) in [
+            ("no-cache", true),
+            ("max-age=0, No-Cache", true),
+            ("no-store", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            assert!(!asks_no_cache(&headers));
+            headers.append(header::CACHE_CONTROL, line.parse().unwrap());
+            assert_eq!(asks_no_cache(&headers), asked, "{line}");
+        }
+    }
+
     fn declined(fields: &[(&'static str, &str)]) -> Result<(), Bypass> {
         let mut headers = HeaderMap::new();
         headers.append("authorization", "Bearer t".parse().unwrap());

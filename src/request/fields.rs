@@ -30,3 +30,16 @@ pub fn essence(media_type: &[u8]) -> Vec<u8> {
         .trim_ascii()
         .to_ascii_lowercase()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_media_type_is_told_without_parameters_and_in_lower_case() {
+        for media_type in ["application/json", "Application/JSON ; charset=\"a;b\""] {
+            assert_eq!(essence(media_type.as_bytes()), b"application/json");
+        }
+        assert_eq!(essence(b""), b"");
+    }
+}

@@ -185,6 +185,39 @@ mod tests {
         }
     }
 
+    fn request(method: &str, fields: &[(&'static str, &str)]) -> RequestHeader {
+        let mut request = RequestHeader::build(method, b"/", None).unwrap();
+        request.set_version(Version::HTTP_11);
+        for (name, value) in fields {
+            request.append_header(*name, *value).unwrap();
+        }
+        request
+    }
+
+    #[test]
+    fn a_length_is_told_but_for_chunks() {
+        for (fields, told) in [
+            (&[][..], Some(0)),
+            (&[("Content-Length", "5")], Some(5)),
+            (&[("Transfer-Encoding", "chunked")], None),
+        ] {
+            assert_eq!(length(&request("POST", fields)), told, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn only_http_1_1_waits_for_a_go_ahead_or_opens_a_websocket() {
+        let asking = [("Expect", "100-Continue"), ("Upgrade", "WebSocket")];
+        let mut both = request("GET", &asking);
+        assert!(expects_continue(&both) && is_websocket(&both));
+        both.set_version(Version::HTTP_10);
+        assert!(!expects_continue(&both) && !is_websocket(&both));
+        let others = request("GET", &[("Expect", "100"), ("Upgrade", "h2c")]);
+        assert!(!expects_continue(&others) && !is_websocket(&others));
+        let none = request("GET", &[]);
+        assert!(!expects_continue(&none) && !is_websocket(&none));
+    }
+
     #[test]
     fn a_plain_request_passes() {
         assert_eq!(fault("GET", b"/a?b", &[HOST]), None);
