@@ -9,6 +9,7 @@
 # make siege  measure what others notice while it is attacked; SIEGE="--quick" passes options on
 # make soak   let everything happen at once for an hour, and hold each answer against the VMS; SOAK="--for 2m" is shorter
 # make fuzz   fuzz every target for a minute, see tests/fuzz/README.md; FUZZ="--seconds 600 --target ids" passes options on
+# make mutants  change what decides who is shown what, here and there, and see whether tests notice: some hours
 # Each installs what it needs and is not there.
 
 CARGO ?= cargo
@@ -16,7 +17,7 @@ CARGO ?= cargo
 # Debian has nginx, varnishd, ip and others where only root looks.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: demo test deb load instructions parts drill siege soak fuzz
+.PHONY: demo test deb load instructions parts drill siege soak fuzz mutants
 
 demo:
 	@sh .ci/need cmake
@@ -74,3 +75,8 @@ fuzz:
 	@sh .ci/need cmake c++=g++
 	@sh .ci/tools fuzz
 	tests/fuzz/run $(FUZZ)
+
+mutants:
+	@sh .ci/need cmake
+	@sh .ci/tools mutants
+	target/tools/bin/cargo-mutants mutants --output target $(MUTANTS)
