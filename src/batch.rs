@@ -303,6 +303,9 @@ impl BatchEndpoint {
         };
         waits.own.push(told);
         let landed = landed.unwrap_or_else(|| Err(Arc::new(FetchError::Panicked)));
+        if filler.is_foreign(&landed, &asked.batch) {
+            return Outcome::PassThrough(Bypass::Foreign);
+        }
         if fill::has_failed(&landed)
             && let Some(stale) =
                 self.instead_of_error(filler, &asked.batch, at_hand, landed.as_deref().ok())

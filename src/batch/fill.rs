@@ -28,6 +28,7 @@ use crate::origin::fetch::{Answer, Course, FetchError, Origin};
 use crate::origin::forward;
 use crate::reply::answers::Answers;
 use crate::reply::order::Lesson;
+use crate::request::BatchRequest;
 use crate::request::correlation::Correlation;
 use crate::request::key::{Key, KeyMaker, UserId};
 use crate::request::peer::Peer;
@@ -95,6 +96,8 @@ pub struct Filled {
     pub answer: Answer,
     /// What was stored, or why nothing was.
     pub fill: Result<Fill, Unfit>,
+    /// Whose token the fetch carried.
+    pub user: UserId,
     /// How long the VMS was waited for, the wait for a turn included.
     pub took: Duration,
 }
@@ -367,7 +370,12 @@ impl Filler {
                 tracing::warn!(%unfit, path, %request_id, "answer not stored");
             }
         }
-        Ok(Filled { answer, fill, took })
+        Ok(Filled {
+            answer,
+            fill,
+            user: fetched_for,
+            took,
+        })
     }
 
     fn take_apart(
@@ -415,11 +423,22 @@ impl Filler {
         })
     }
 
-    /// Ends a shelf on which an item was found that was fetched with another user's token: nobody is shown any of it.
+    /// Whether what a fetch brought, were it only an error, is not for who asks. Then nothing of that shelf is shown any more.
+    pub(super) fn is_foreign(&self, landed: &Landed, batch: &BatchRequest) -> bool {
+        let is_of_another = |filled: &Arc<Filled>| filled.user != batch.user;
+        let is_foreign = landed.as_ref().is_ok_and(is_of_another) && !planted!(KeyWithoutToken);
+        if is_foreign {
+            self.end_foreign(&batch.key);
+        }
+        is_foreign
+    }
+
+    /// Ends a shelf on which, or for which, something was found that was fetched with another user's token: nobody is shown
+    /// any of it.
     pub(super) fn end_foreign(&self, key: &Key) {
         self.store.remove(key);
         self.metrics.foreign_shelf();
-        tracing::error!("an item was about to be shown to another user than it was fetched for");
+        tracing::error!("an answer was about to be shown to another user than it was fetched for");
     }
 
     fn store(&self, endpoint: &BatchEndpoint, key: Key, reason: Reason, fill: &Fill) {

@@ -24,7 +24,7 @@ use crate::request::decline::Bypass;
 /// An answer put together from a shelf: in a coding if there is one that the client takes, and without a body if the
 /// client holds it.
 ///
-/// `None` if any of its items was not fetched for this very user. Keys see to it that there is none; this holds where
+/// `None` if anything on the shelf was not fetched for this very user. Keys see to it that nothing is; this holds where
 /// they, the store or whoever used them were wrong.
 pub(super) fn composed(
     filler: &Filler,
@@ -36,11 +36,11 @@ pub(super) fn composed(
     status: CacheStatus,
 ) -> Option<Reply> {
     let (answers, offered) = (&filler.answers, &filler.compression);
-    let places = places(shelf, sorted, &batch.ids, sequence);
-    if !shelf.is_of(&batch.user, &places) && !planted!(KeyWithoutToken) {
+    if !shelf.is_of(&batch.user) && !planted!(KeyWithoutToken) {
         filler.end_foreign(&batch.key);
         return None;
     }
+    let places = places(shelf, sorted, &batch.ids, sequence);
     let (tag, recurrence) = shelf.tag(&places);
     let plain = || answers.plain(tag, recurrence, || compose(shelf, &places));
     let ready = match is_worth_coding(shelf, &places, batch, offered) {

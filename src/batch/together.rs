@@ -106,7 +106,12 @@ impl BatchEndpoint {
                 if !is_own {
                     others += time;
                 }
-                let part = part(landed, is_own);
+                let part = match &landed {
+                    Some(landed) if filler.is_foreign(landed, &asked.batch) => {
+                        Part::PassesThrough(Bypass::Foreign)
+                    }
+                    _ => part(landed, is_own),
+                };
                 landings.push(Landing { part, is_own });
             }
             landings

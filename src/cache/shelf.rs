@@ -4,8 +4,8 @@
 //! ids, which is the JSON array of them all: where one batch brought them, a batch for all of them is answered with that
 //! array itself, and neighbours are copied into an answer in one piece.
 //!
-//! Each item carries for whom it was fetched: by the token that was sent to the VMS, not by the key under which it is
-//! found. Whoever puts an answer together asks [`Shelf::is_of`] once more.
+//! Each item and each absence carries for whom it was fetched: by the token that was sent to the VMS, not by the key under
+//! which it is found. Whoever puts an answer together asks [`Shelf::is_of`] once more.
 
 mod array;
 
@@ -232,12 +232,9 @@ impl Shelf {
         latest.unwrap_or_default()
     }
 
-    /// Whether every item at `places` was fetched with this user's token.
-    pub fn is_of(&self, user: &UserId, places: &[usize]) -> bool {
-        let fetch = |&place: &usize| usize::from(self.slots[place].fetch);
-        places
-            .iter()
-            .all(|place| self.fetches[fetch(place)].user == *user)
+    /// Whether all that is known here, the absences and the header too, was fetched with this user's token.
+    pub fn is_of(&self, user: &UserId) -> bool {
+        self.fetches.iter().all(|fetch| fetch.user == *user)
     }
 
     /// The id at a place.
