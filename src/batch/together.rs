@@ -4,6 +4,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::fill::{Filled, Filler, Landed, Question, has_failed};
 use super::plan::Parts;
 use super::waits::Waits;
@@ -11,7 +13,7 @@ use super::{Asked, BatchEndpoint, Outcome, answered, respond};
 use crate::cache::shelf::{FetchKind, Shelf};
 use crate::cache::store::Stored;
 use crate::cache::{Need, Sorted, sort_out};
-use crate::origin::answer::Unfit;
+use crate::origin::answer::{Unfit, covered_by_key};
 use crate::origin::fetch::FetchError;
 use crate::reply::cache_status::CacheStatus;
 use crate::request::decline::Bypass;
@@ -110,7 +112,7 @@ impl BatchEndpoint {
                     Some(landed) if filler.is_foreign(landed, &asked.batch) => {
                         Part::PassesThrough(Bypass::Foreign)
                     }
-                    _ => part(landed, is_own),
+                    _ => part(landed, is_own, &asked.keyed),
                 };
                 landings.push(Landing { part, is_own });
             }
@@ -208,7 +210,7 @@ impl BatchEndpoint {
 }
 
 /// What a flight comes to for one who waited.
-fn part(landed: Option<Landed>, is_own: bool) -> Part {
+fn part(landed: Option<Landed>, is_own: bool, keyed: &[HeaderName]) -> Part {
     let filled = match landed {
         None if is_own => return Part::Failed(Err(Arc::new(FetchError::Panicked))),
         None => return Part::Lost,
@@ -224,6 +226,10 @@ fn part(landed: Option<Landed>, is_own: bool) -> Part {
     };
     match filled.fill {
         Ok(_) => Part::Fits(filled),
+        // It may be another's by what the key does not cover, such as the language.
+        Err(_) if !is_own && covered_by_key(&filled.answer.header.headers, keyed).is_err() => {
+            Part::Lost
+        }
         Err(_) if has_failed(&Ok(Arc::clone(&filled))) => Part::Failed(Ok(filled)),
         // What the VMS finds wrong with a request is about the ids of that one.
         Err(Unfit::Status(400 | 413 | 414 | 422)) if !is_own => Part::Lost,

@@ -121,7 +121,11 @@ fn storable(response: &ResponseHeader, keyed: &[HeaderName]) -> Result<(), Unfit
 ///
 /// `Accept-Encoding` is met by what fetches ask for, which is the same for everybody; `Authorization`, `Cookie` and
 /// `Host` by what a key is.
-fn covered_by_key(headers: &HeaderMap, keyed: &[HeaderName]) -> Result<(), Unfit> {
+///
+/// # Errors
+///
+/// [`Unfit::VaryNew`] names those that it does not cover; [`Unfit::VaryAny`] if it can cover none.
+pub fn covered_by_key(headers: &HeaderMap, keyed: &[HeaderName]) -> Result<(), Unfit> {
     const ALWAYS: [HeaderName; 4] = [
         header::ACCEPT_ENCODING,
         header::AUTHORIZATION,
