@@ -6,6 +6,7 @@
 #                    last accepted; ACCEPT=1 accepts them
 # make parts  measure the time of the same parts; PARTS="hit" chooses
 # make drill  let the VMS die and come back under load; DRILL="--away 5s" passes options on
+# make model  play a million schedules of everything that happens to batches, and look for a leak; SCHEDULES=5000000 is more
 # make siege  measure what others notice while it is attacked; SIEGE="--quick" passes options on
 # make soak   let everything happen at once for an hour, and hold each answer against the VMS; SOAK="--for 2m" is shorter
 # make fuzz   fuzz every target for a minute, see tests/fuzz/README.md; FUZZ="--seconds 600 --target ids" passes options on
@@ -17,7 +18,7 @@ CARGO ?= cargo
 # Debian has nginx, varnishd, ip and others where only root looks.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: demo test deb load instructions parts drill siege soak fuzz mutants
+.PHONY: demo test deb load instructions parts drill model siege soak fuzz mutants
 
 demo:
 	@sh .ci/need cmake
@@ -58,6 +59,11 @@ parts:
 drill:
 	@sh .ci/need cmake
 	$(CARGO) bench --locked --bench drill -- $(DRILL)
+
+model:
+	@sh .ci/need cmake
+	VMS_EDGE_SCHEDULES=$(or $(SCHEDULES),1000000) \
+		$(CARGO) test --locked --profile bench --lib -- --nocapture batch::model::no_schedule_breaks_a_promise
 
 siege:
 	@sh .ci/need cmake

@@ -1,28 +1,44 @@
 //! Faults planted in the deciding parts, so that the model of `batch` can show that it would find them.
 //!
-//! `planted!(NoFence)` is `false` in every build but the tests', and there too unless a test plants that fault, or one of
-//! several.
+//! `planted!(NoFence)` is `false` in every build but the tests', and there too unless a test plants that fault, or several
+//! of which it is one. `confused!(FenceOfAnother, user)` is `user`, unless that fault is planted: then it is what stood there
+//! just before, as if two requests had been mixed up.
 
 #[cfg(not(test))]
 macro_rules! planted {
-    ($($fault:ident),+) => {
+    ($fault:ident) => {
         false
     };
 }
 
 #[cfg(test)]
 macro_rules! planted {
-    ($($fault:ident),+) => {
-        ($($crate::planted::is($crate::planted::Fault::$fault))||+)
+    ($fault:ident) => {
+        $crate::planted::is($crate::planted::Fault::$fault)
+    };
+}
+
+#[cfg(not(test))]
+macro_rules! confused {
+    ($fault:ident, $value:expr) => {
+        $value
     };
 }
 
 #[cfg(test)]
-pub(crate) use tests_only::{ALL, Fault, is, with};
+macro_rules! confused {
+    ($fault:ident, $value:expr) => {
+        $crate::planted::confused($crate::planted::Fault::$fault, $value)
+    };
+}
+
+#[cfg(test)]
+pub(crate) use tests_only::{Fault, OF_ISOLATION, OF_USERS, OTHERS, confused, is, with};
 
 #[cfg(test)]
 mod tests_only {
-    use std::cell::Cell;
+    use std::any::Any;
+    use std::cell::{Cell, RefCell};
 
     /// What could go wrong with a promise.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +49,40 @@ mod tests_only {
         NoSecondLook,
         /// A fetch is dated by its end.
         DatedByItsEnd,
+        /// Two users share a key.
+        KeyWithoutToken,
         /// Two phones of a user share a key.
         KeyWithoutDevice,
-        /// Two users share a key, and nobody looks for whom an item was fetched.
-        KeyWithoutToken,
-        /// Two users share a key, and that is all.
-        KeyWithoutTokenAlone,
+        /// Two languages of a phone share a key.
+        KeyWithoutLanguage,
+        /// An answer that differs by what the key does not cover is stored all the same.
+        StoresWhatVaries,
+        /// A key is taken to cover what was learnt since it was made.
+        LearnsBackwards,
+        /// A fill is put on the shelf of another.
+        FillsAnother,
+        /// A fetch carries another's request.
+        AsksForAnother,
         /// A batch waits for the fetch of another key.
         WaitsAcrossKeys,
+        /// Nobody looks for whom it was fetched.
+        NoOwnerCheck,
+        /// A fill has the header of another.
+        HeaderOfAnother,
+        /// An answer that was made before is found by the tag of another.
+        PlainOfAnother,
+        /// The same of a coded one.
+        CodedOfAnother,
+        /// A client holds an answer if it holds another.
+        HoldsAnother,
+        /// A tag tells ids, and not whose items.
+        TagOfIds,
+        /// Another user is marked.
+        MarksAnother,
+        /// Another user's marks are looked at.
+        FenceOfAnother,
+        /// The refusal of a user ends another's items.
+        RefusesAnother,
         /// A batch waits for a fetch that began before a mark, and trusts it.
         TrustsOlder,
         /// Nobody ever waits: each fetches for himself.
@@ -63,40 +105,77 @@ mod tests_only {
         IgnoresSoftPurges,
     }
 
-    /// All of them that break a promise.
-    pub(crate) const ALL: &[Fault] = &[
-        Fault::NoFence,
-        Fault::NoSecondLook,
-        Fault::DatedByItsEnd,
-        Fault::KeyWithoutDevice,
-        Fault::KeyWithoutToken,
-        Fault::WaitsAcrossKeys,
-        Fault::TrustsOlder,
-        Fault::NoCollapse,
-        Fault::FailsSilently,
-        Fault::AnswersWithHoles,
-        Fault::RefusalEndsNothing,
-        Fault::KeepsTheCondemned,
-        Fault::NeverExpires,
-        Fault::StaleAbsences,
-        Fault::CoversNoFailure,
-        Fault::IgnoresSoftPurges,
+    /// Faults by which users would be shown what is others', but that it is looked for whom everything was fetched.
+    pub(crate) const OF_USERS: &[&[Fault]] = &[
+        &[Fault::KeyWithoutToken],
+        &[Fault::FillsAnother],
+        &[Fault::AsksForAnother],
+        &[Fault::WaitsAcrossKeys],
+    ];
+
+    /// Faults by which somebody is shown what is another's, another phone's, or in another language.
+    pub(crate) const OF_ISOLATION: &[&[Fault]] = &[
+        &[Fault::KeyWithoutToken, Fault::NoOwnerCheck],
+        &[Fault::FillsAnother, Fault::NoOwnerCheck],
+        &[Fault::AsksForAnother, Fault::NoOwnerCheck],
+        &[Fault::WaitsAcrossKeys, Fault::NoOwnerCheck],
+        &[Fault::KeyWithoutDevice],
+        &[Fault::KeyWithoutLanguage],
+        &[Fault::StoresWhatVaries],
+        &[Fault::LearnsBackwards],
+        &[Fault::HeaderOfAnother],
+        &[Fault::PlainOfAnother],
+        &[Fault::CodedOfAnother],
+        &[Fault::HoldsAnother],
+        &[Fault::TagOfIds],
+    ];
+
+    /// Faults that break another promise.
+    pub(crate) const OTHERS: &[&[Fault]] = &[
+        &[Fault::NoFence],
+        &[Fault::NoSecondLook],
+        &[Fault::DatedByItsEnd],
+        &[Fault::MarksAnother],
+        &[Fault::FenceOfAnother],
+        &[Fault::RefusesAnother],
+        &[Fault::TrustsOlder],
+        &[Fault::NoCollapse],
+        &[Fault::FailsSilently],
+        &[Fault::AnswersWithHoles],
+        &[Fault::RefusalEndsNothing],
+        &[Fault::KeepsTheCondemned],
+        &[Fault::NeverExpires],
+        &[Fault::StaleAbsences],
+        &[Fault::CoversNoFailure],
+        &[Fault::IgnoresSoftPurges],
     ];
 
     thread_local! {
-        static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
+        static PLANTED: Cell<&'static [Fault]> = const { Cell::new(&[]) };
+        static BEFORE: RefCell<Option<Box<dyn Any>>> = const { RefCell::new(None) };
     }
 
     /// Whether a fault is planted on this thread.
     pub(crate) fn is(fault: Fault) -> bool {
-        PLANTED.get() == Some(fault)
+        PLANTED.get().contains(&fault)
     }
 
-    /// Does something with a fault planted.
-    pub(crate) fn with<T>(fault: Fault, act: impl FnOnce() -> T) -> T {
-        PLANTED.set(Some(fault));
+    /// If a fault is planted on this thread, what was given here just before; else what is given.
+    pub(crate) fn confused<T: Clone + 'static>(fault: Fault, given: T) -> T {
+        if !is(fault) {
+            return given;
+        }
+        let before = BEFORE.replace(Some(Box::new(given.clone())));
+        let before = before.and_then(|before| before.downcast().ok());
+        before.map_or(given, |before| *before)
+    }
+
+    /// Does something with faults planted, of which at most one confuses.
+    pub(crate) fn with<T>(faults: &'static [Fault], act: impl FnOnce() -> T) -> T {
+        PLANTED.set(faults);
+        BEFORE.set(None);
         let done = act();
-        PLANTED.set(None);
+        PLANTED.set(&[]);
         done
     }
 }

@@ -313,7 +313,8 @@ impl Filler {
         let correlation = question.correlation.clone();
         let request_id = &correlation.id;
         let keyed = Arc::clone(&question.keyed);
-        let (request, body) = question.into_request(self).map_err(FetchError::Broken)?;
+        let request = question.into_request(self).map_err(FetchError::Broken)?;
+        let (request, body) = confused!(AsksForAnother, request);
         // By what is really sent, whatever key it is sent for.
         let fetched_for = self.keys.holder_of(&request);
         let fetched_for = fetched_for.expect("a batch has a plain token, and keeps it");
@@ -342,6 +343,10 @@ impl Filler {
                 return Err(error);
             }
         };
+        let keyed = match planted!(LearnsBackwards) {
+            true => endpoint.vary(),
+            false => keyed,
+        };
         let fill = self
             .take_apart(endpoint, &answer, ids, &keyed, fetched_for, by)
             .and_then(|fill| {
@@ -351,7 +356,7 @@ impl Filler {
                 match lead.is_condemned() && !planted!(KeepsTheCondemned) {
                     true => Err(Unfit::Refused),
                     false => {
-                        self.store(endpoint, key, reason, &fill);
+                        self.store(endpoint, confused!(FillsAnother, key), reason, &fill);
                         Ok(fill)
                     }
                 }
@@ -403,7 +408,7 @@ impl Filler {
             true => StoredHeader::of(&answer.header),
             false => StoredHeader::varying_by_coding(&answer.header),
         };
-        let (header, header_bytes) = self.store.share(header);
+        let (header, header_bytes) = confused!(HeaderOfAnother, self.store.share(header));
         Ok(Fill {
             fetch: Fetch {
                 began: match planted!(DatedByItsEnd) {
@@ -426,7 +431,7 @@ impl Filler {
     /// Whether what a fetch brought, were it only an error, is not for who asks. Then nothing of that shelf is shown any more.
     pub(super) fn is_foreign(&self, landed: &Landed, batch: &BatchRequest) -> bool {
         let is_of_another = |filled: &Arc<Filled>| filled.user != batch.user;
-        let is_foreign = landed.as_ref().is_ok_and(is_of_another) && !planted!(KeyWithoutToken);
+        let is_foreign = landed.as_ref().is_ok_and(is_of_another) && !planted!(NoOwnerCheck);
         if is_foreign {
             self.end_foreign(&batch.key);
         }

@@ -104,9 +104,10 @@ impl Filler {
         if planted!(RefusalEndsNothing) {
             return;
         }
-        self.flights.condemn(&user);
-        if self.store.knows(&user) {
-            self.mark_user(Hard, user, self.clock.now());
+        let refused = confused!(RefusesAnother, user);
+        self.flights.condemn(&refused);
+        if self.store.knows(&refused) {
+            self.mark_user(Hard, refused, self.clock.now());
         }
     }
 

@@ -1,8 +1,26 @@
 //! The model: random schedules of all that happens to batches, played without sockets and judged by the VMS's history.
 //!
-//! Several users with several phones ask for overlapping batches, leave, write, are refused and purged, while the VMS is
-//! slow, fails and forgets. No answer may be another's, older than a mark, with a hole, too old, twice fetched, or missing.
-//! That the judge is no fool is shown by faults planted in the code, each of which it finds.
+//! Several users with several phones ask for overlapping batches in several languages, in codings or not, saying what they
+//! hold or not; they leave, write, are refused and purged, while the VMS is slow, fails and forgets. No answer may be
+//! another's, older than a mark, with a hole, too old, twice fetched, or missing. That the judge is no fool is shown by
+//! faults planted in the code, each of which it finds.
+//!
+//! # Isolation
+//!
+//! Whatever the model's VMS says, items, errors and headers, names the user, the phone and the language it is for, and no
+//! answer may hold a name that is not the asker's. In every fourth schedule the edge is not told that languages matter: it
+//! has to learn it while they ask. All phones share one memory of tags and bodies, and for a 304 the judge looks at what the
+//! phone would show then.
+//!
+//! Two things cannot go wrong by construction. Answers that were made before, and those that clients hold, are found by a
+//! digest of every byte of theirs: who finds another's has found the very bytes that he was to be sent. That this is what
+//! they rest on is shown by a tag of ids alone (`TagOfIds`). And a key, like a user's identity, can be made only from a
+//! request that was checked; what is shown is also what would happen if one were wrong.
+//!
+//! Every run of the tests plays a hundred thousand schedules. `make model` plays a million, or as many as `SCHEDULES` says,
+//! in an optimised build.
+//!
+//! # Why it stands beside another
 //!
 //! The model of the tests (`tests/behaviour/model.rs`) plays the whole edge through its sockets. Only this one decides which
 //! task gets on when, step by step, and when an answer that the VMS has made arrives: it finds the one order of events in
@@ -16,22 +34,31 @@ mod tasks;
 mod vms;
 mod world;
 
+use std::env;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use crate::planted::{self, Fault};
-use schedule::{Action, drawn, shortened};
+use history::Asker;
+use oracle::ANOTHER_USERS;
+use schedule::{Action, Ask, drawn, shortened};
 use vms::Failure;
-use world::World;
+use world::{SEED_OF_LEARNING, World};
 
-/// Schedules that are played in every run of the tests.
+/// Schedules that are played in every run of the tests, unless the environment says how many.
 const SCHEDULES: u64 = 100_000;
+
+/// The variable that says so.
+const SCHEDULES_VARIABLE: &str = "VMS_EDGE_SCHEDULES";
 
 /// Schedules that are played in one world: it takes long to build, and its memory must not fill up.
 const SCHEDULES_PER_WORLD: u64 = 250;
 
 /// Schedules within which each planted fault must be found.
 const SCHEDULES_PER_FAULT: u64 = 20_000;
+
+/// Worlds in which it must be seen what a fault of isolation leads to.
+const WORLDS_PER_FAULT: u64 = 40;
 
 /// What goes wrong under a seed, with the shortest schedule that shows it.
 fn explained(seed: u64, fault: &str) -> String {
@@ -59,13 +86,19 @@ fn played_from(first: u64) -> Result<(), (u64, String)> {
     Ok(())
 }
 
+/// How many schedules are to be played.
+fn schedules() -> u64 {
+    let told = env::var(SCHEDULES_VARIABLE).ok();
+    told.map_or(SCHEDULES, |told| told.parse().expect("it is a number"))
+}
+
 #[test]
 fn no_schedule_breaks_a_promise() {
-    let next = AtomicU64::new(0);
+    let (next, schedules) = (AtomicU64::new(0), schedules());
     let work = || {
         loop {
             let first = next.fetch_add(SCHEDULES_PER_WORLD, Ordering::Relaxed);
-            if first >= SCHEDULES {
+            if first >= schedules {
                 break;
             }
             if let Err((seed, fault)) = played_from(first) {
@@ -78,11 +111,12 @@ fn no_schedule_breaks_a_promise() {
             scope.spawn(work);
         }
     });
+    println!("{schedules} schedules");
 }
 
 /// Plants a fault, and tells how many schedules it took to find it.
-fn found_after(fault: Fault) -> Option<u64> {
-    planted::with(fault, || {
+fn found_after(faults: &'static [Fault]) -> Option<u64> {
+    planted::with(faults, || {
         let worlds = (0..SCHEDULES_PER_FAULT)
             .step_by(usize::try_from(SCHEDULES_PER_WORLD).expect("it is small"));
         let mut wrong = worlds.filter_map(|first| played_from(first).err());
@@ -92,7 +126,8 @@ fn found_after(fault: Fault) -> Option<u64> {
 
 #[test]
 fn each_planted_fault_is_found() {
-    let next = std::sync::Mutex::new(planted::ALL.iter());
+    let all = [planted::OF_USERS, planted::OF_ISOLATION, planted::OTHERS];
+    let next = std::sync::Mutex::new(all.into_iter().flatten());
     let mut found = Vec::new();
     let look = || {
         let mut found = Vec::new();
@@ -115,18 +150,60 @@ fn each_planted_fault_is_found() {
     println!("{found:?}");
 }
 
+/// What is wrong first in each of the worlds in which a fault of isolation must show.
+fn first_wrong() -> impl Iterator<Item = String> {
+    let firsts = (0..WORLDS_PER_FAULT).map(|world| world * SCHEDULES_PER_WORLD);
+    firsts.filter_map(|first| Some(played_from(first).err()?.1))
+}
+
+#[test]
+fn a_fault_of_isolation_shows_somebody_what_is_not_his() {
+    for faults in planted::OF_ISOLATION {
+        let leak = planted::with(faults, || {
+            first_wrong().find(|wrong| oracle::is_leak(wrong))
+        });
+        assert!(leak.is_some(), "{faults:?}");
+    }
+}
+
+#[test]
+fn whatever_is_mixed_up_another_users_answer_is_shown_to_nobody() {
+    for faults in planted::OF_USERS {
+        let wrong: Vec<String> = planted::with(faults, || first_wrong().collect());
+        for wrong in &wrong {
+            assert!(!wrong.starts_with(ANOTHER_USERS), "{faults:?}: {wrong}");
+        }
+        let is_noticed = wrong.iter().any(|wrong| wrong.contains("(Foreign)"));
+        assert!(is_noticed, "{faults:?}: {wrong:#?}");
+    }
+}
+
+/// Somebody asks for intercoms.
+fn asks(user: u8, ids: u8) -> Action {
+    asks_in(user, 0, ids)
+}
+
+/// The same in a language.
+fn asks_in(user: u8, language: u8, ids: u8) -> Action {
+    Action::Ask(Ask {
+        asker: Asker {
+            user,
+            device: 0,
+            language,
+        },
+        ids,
+        no_cache: false,
+        holds: false,
+        takes_gzip: false,
+    })
+}
+
 #[test]
 fn what_was_fetched_for_another_user_is_shown_to_nobody_whatever_key_it_is_under() {
-    let ask = |user| Action::Ask {
-        user,
-        device: 0,
-        ids: 0b11,
-        no_cache: false,
-    };
     let (on, deliver) = (Action::Run(50), Action::Deliver(0));
-    let schedule = [ask(0), on, deliver, on, ask(1), on];
+    let schedule = [asks(0, 0b11), on, deliver, on, asks(1, 0b11), on];
     let mut world = World::new();
-    planted::with(Fault::KeyWithoutTokenAlone, || {
+    planted::with(&[Fault::KeyWithoutToken], || {
         let wrong = world.play(&schedule, 0).expect_err("the fault is noticed");
         assert!(wrong.contains("PassedThrough(Foreign)"), "{wrong}");
     });
@@ -136,14 +213,15 @@ fn what_was_fetched_for_another_user_is_shown_to_nobody_whatever_key_it_is_under
 
 /// What two widgets of one phone are told, the second of which waits for the first's fetch, when that fails.
 fn told_when(failure: Failure) -> (String, String) {
-    let ask = |ids| Action::Ask {
-        user: 0,
-        device: 0,
-        ids,
-        no_cache: false,
-    };
     let on = Action::Run(50);
-    let schedule = [ask(0b11), on, ask(0b10), on, Action::Fail(0, failure), on];
+    let schedule = [
+        asks(0, 0b11),
+        on,
+        asks(0, 0b10),
+        on,
+        Action::Fail(0, failure),
+        on,
+    ];
     let mut world = World::new();
     world.play(&schedule, 0).unwrap();
     let [first, second] = world.told()[..] else {
@@ -179,16 +257,21 @@ fn whoever_waits_for_a_vms_that_cannot_be_asked_is_told_so_when_the_leader_is() 
 }
 
 #[test]
+fn whoever_waits_for_an_error_that_may_be_in_another_language_asks_by_himself() {
+    let (on, fail) = (Action::Run(50), Action::Fail(0, Failure::Status(500)));
+    let schedule = [asks_in(0, 0, 0b11), on, asks_in(0, 1, 0b10), on, fail, on];
+    let mut world = World::new();
+    world.play(&schedule, SEED_OF_LEARNING).unwrap();
+    let told = world.told();
+    assert_eq!(told[0], "500 vms-edge; fwd=miss; fwd-status=500");
+    assert_eq!(told[1], "200 vms-edge; fwd=miss; fwd-status=200");
+}
+
+#[test]
 fn a_fetch_that_panics_is_counted_whether_or_not_anybody_waits() {
-    let ask = Action::Ask {
-        user: 0,
-        device: 0,
-        ids: 1,
-        no_cache: false,
-    };
     let on = Action::Run(50);
     let schedule = [
-        ask,
+        asks(0, 1),
         on,
         Action::Leave(0),
         Action::Fail(0, Failure::Panic),

@@ -36,7 +36,7 @@ pub(super) fn composed(
     status: CacheStatus,
 ) -> Option<Reply> {
     let (answers, offered) = (&filler.answers, &filler.compression);
-    if !shelf.is_of(&batch.user) && !planted!(KeyWithoutToken) {
+    if !shelf.is_of(&batch.user) && !planted!(NoOwnerCheck) {
         filler.end_foreign(&batch.key);
         return None;
     }
@@ -54,7 +54,8 @@ pub(super) fn composed(
     });
     let coding = ready.body.as_ref().map(|(coding, _)| *coding);
     let held = batch.held.as_ref();
-    let held = held.and_then(|held| held.find(tag, coding, &batch.accepted));
+    let answer = confused!(HoldsAnother, tag);
+    let held = held.and_then(|held| held.find(answer, coding, &batch.accepted));
 
     let mut header = shelf.header().to_response();
     // What was stored while no coding was offered does not say so yet.

@@ -170,8 +170,9 @@ impl Marks {
 
     /// Marks all items of a user, of every endpoint.
     pub fn user(&self, strength: Strength, user: UserId, now: Time) {
+        let marked = confused!(MarksAnother, user);
         let layer = self.layer(strength);
-        layer.users.raise(user, now, &layer.everything);
+        layer.users.raise(marked, now, &layer.everything);
         layer.latest_user.raise(now);
         self.note(Scope::User, strength, now);
     }
@@ -192,9 +193,10 @@ impl Marks {
 
     /// What covers a user's shelf of an endpoint's items.
     pub fn fence(&self, endpoint: EndpointId, user: &UserId) -> Fence<'_> {
+        let whose = confused!(FenceOfAnother, *user);
         Fence {
-            hard: self.hard.cover(endpoint, user),
-            soft: self.soft.cover(endpoint, user),
+            hard: self.hard.cover(endpoint, &whose),
+            soft: self.soft.cover(endpoint, &whose),
         }
     }
 

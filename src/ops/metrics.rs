@@ -210,7 +210,7 @@ impl Metrics {
             foreign_shelves: counter(
                 r,
                 "vms_edge_foreign_shelves_total",
-                "Shelves dropped since an item on them was fetched for another user.",
+                "Shelves dropped since something on them, or brought for them, was fetched for another user.",
             ),
             life: Life::new(r),
             watched: Watched::default(),
@@ -268,7 +268,7 @@ impl Metrics {
         self.order_contradictions.inc();
     }
 
-    /// Counts a shelf on which an item was found that was fetched for another user.
+    /// Counts a shelf on which, or for which, something was found that was fetched for another user.
     pub fn foreign_shelf(&self) {
         self.foreign_shelves.inc();
     }

@@ -139,7 +139,7 @@ impl Answers {
         if recurrence == Recurrence::Anew {
             return make();
         }
-        if let Ok(Some(body)) = self.plain.try_get(&tag) {
+        if let Ok(Some(body)) = self.plain.try_get(&confused!(PlainOfAnother, tag)) {
             return body;
         }
         let body = make();
@@ -165,7 +165,7 @@ impl Answers {
         let Some(best) = best.filter(|&best| weight(best) > 0) else {
             return Ready::default();
         };
-        let coded = match self.coded.try_get(&tag) {
+        let coded = match self.coded.try_get(&confused!(CodedOfAnother, tag)) {
             Ok(Some(coded)) => coded,
             Ok(None) => {
                 // From now on it is known, and coded if it is asked for again: what is asked once may never be.
@@ -221,6 +221,12 @@ impl Answers {
         }
         self.waiting_bytes
             .fetch_sub(body.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Codes what waits for it by now.
+    #[cfg(test)]
+    pub(crate) fn code_waiting(&self, waiting: &Receiver<Work>) {
+        waiting.try_iter().for_each(|work| self.code(work));
     }
 
     /// What is known of an answer, with one more coding; `None` if that is of no use.
@@ -344,9 +350,7 @@ mod tests {
         }
 
         fn works(&self) {
-            while let Ok(work) = self.waiting.try_recv() {
-                self.answers.code(work);
-            }
+            self.answers.code_waiting(&self.waiting);
         }
     }
 

@@ -44,7 +44,7 @@ pub fn encode(coding: Coding, body: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::io::Read;
 
     use proptest::prelude::*;
@@ -52,7 +52,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub(in super::super) fn decoded(coding: Coding, coded: &[u8]) -> Vec<u8> {
+    pub(crate) fn decoded(coding: Coding, coded: &[u8]) -> Vec<u8> {
         let mut body = Vec::new();
         match coding {
             Coding::Gzip => {

@@ -81,7 +81,7 @@ impl KeyMaker {
         endpoint: &Endpoint<'_>,
     ) -> Key {
         let mut parts = Parts(Vec::with_capacity(512));
-        if !planted!(KeyWithoutToken, KeyWithoutTokenAlone) {
+        if !planted!(KeyWithoutToken) {
             parts.add(&user.0);
         }
         // What a reload may change of how a request is read, so that nothing is taken for what it was before.
@@ -110,6 +110,9 @@ impl KeyMaker {
         });
         for name in covered(endpoint) {
             if planted!(KeyWithoutDevice) && name == "x-uuid" {
+                continue;
+            }
+            if planted!(KeyWithoutLanguage) && name == "hl" {
                 continue;
             }
             parts.add_header(request, name);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::history::{History, Moment};
+use super::history::{Asker, History, Moment};
 use super::phones::CONFIG;
 use super::vms::Vms;
 use crate::cache::clock::Time;
@@ -16,10 +16,11 @@ use crate::request::decline::Bypass;
 /// A batch as its client sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
-    pub(super) user: u8,
-    pub(super) device: u8,
+    pub(super) asker: Asker,
     pub(super) ids: Vec<u64>,
     pub(super) no_cache: bool,
+    /// What the phone says that it holds: tags and bodies.
+    pub(super) held: Vec<(String, Bytes)>,
     pub(super) asked: Moment,
     /// Whether all of it was stored, good enough instead of an error, when it was asked.
     pub(super) was_covered: bool,
@@ -32,6 +33,10 @@ pub(super) enum Given {
     Reply {
         status: u16,
         cache_status: String,
+        tag: Option<String>,
+        /// Whom the VMS's header names, if it is the VMS's.
+        shown_to: Option<String>,
+        /// Without the coding.
         body: Bytes,
     },
 }
@@ -55,20 +60,39 @@ struct Item {
     id: u64,
     user: u8,
     device: u8,
+    language: u8,
     /// Of the moment at which the VMS made it.
     number: u64,
     seconds: u64,
 }
 
-/// Since when the edge knows what of an id, for each user and phone.
+impl Item {
+    fn asker(&self) -> Asker {
+        Asker {
+            user: self.user,
+            device: self.device,
+            language: self.language,
+        }
+    }
+}
+
+/// An error of the VMS's names whom it is for, and one of the edge's nobody.
+#[derive(Deserialize)]
+struct Refusal {
+    user: u8,
+    device: u8,
+    language: u8,
+}
+
+/// Since when the edge knows what of an id, for each asker.
 #[derive(Default)]
-pub(super) struct Stored(HashMap<(u8, u8, u64), Moment>);
+pub(super) struct Stored(HashMap<(Asker, u64), Moment>);
 
 impl Stored {
     /// Notes what a fetch brought.
-    pub(super) fn bring(&mut self, (user, device, ids, started): (u8, u8, Vec<u64>, Moment)) {
+    pub(super) fn bring(&mut self, (asker, ids, started): (Asker, Vec<u64>, Moment)) {
         for id in ids {
-            let known = self.0.entry((user, device, id)).or_insert(started);
+            let known = self.0.entry((asker, id)).or_insert(started);
             *known = (*known).max(started);
         }
     }
@@ -80,14 +104,25 @@ impl Stored {
         // Until the latest moment at which a fetch of this batch may fail.
         let bound = batch.absent.min(batch.fresh) + batch.stale_if_error - Duration::from_secs(20);
         question.ids.iter().all(|&id| {
-            let known = self.0.get(&(question.user, question.device, id));
-            let mark = history.last_mark(question.user, id, false, question.asked);
+            let known = self.0.get(&(question.asker, id));
+            let mark = history.last_mark(question.asker.user, id, false, question.asked);
             known.is_some_and(|known| {
                 question.asked.time.since(known.time) < bound
                     && mark.is_none_or(|mark| known.time > mark.since.time)
             })
         })
     }
+}
+
+/// What is wrong with an answer that another user's answer, or a part of it, was given to.
+pub(super) const ANOTHER_USERS: &str = "another user's";
+
+/// The same of the user's other phone, or another language.
+const ANOTHER_VIEW: &str = "for another phone, or in another language";
+
+/// Whether what is wrong is that somebody was shown what was not for him.
+pub(super) fn is_leak(wrong: &str) -> bool {
+    wrong.starts_with(ANOTHER_USERS) || wrong.starts_with(ANOTHER_VIEW)
 }
 
 /// Judges an answer that was given at `at`.
@@ -97,29 +132,55 @@ pub(super) fn judge(
     at: Moment,
     history: &History,
 ) -> Result<(), &'static str> {
-    let (status, cache_status, body) = match given {
+    let (status, cache_status, tag, shown_to, body) = match given {
         // The VMS answers for itself.
         Given::PassedThrough(Bypass::Unfit) => return Ok(()),
         Given::PassedThrough(_) => return Err("passed through without a reason"),
         Given::Reply {
             status,
             cache_status,
+            tag,
+            shown_to,
             body,
-        } => (*status, cache_status.as_str(), body),
+        } => (*status, cache_status.as_str(), tag, shown_to, body),
     };
+    let asker = question.asker;
+    if let Some(shown_to) = shown_to {
+        is_for(asker, shown_to_asker(shown_to))?;
+    }
     let says = |parameter| cache_status.split("; ").any(|said| said == parameter);
     if status >= 500 && question.was_covered && !question.no_cache {
         let marked = |id| {
-            let mark = history.last_mark(question.user, id, false, at);
+            let mark = history.last_mark(asker.user, id, false, at);
             mark.is_some_and(|mark| mark.since > question.asked)
         };
         if !question.ids.iter().any(|id| marked(*id)) {
             return Err("an error although all was covered");
         }
     }
-    if status != 200 {
-        return Ok(());
-    }
+    let body = match status {
+        200 => body,
+        // The phone shows what it holds.
+        304 => {
+            let mut held = question.held.iter();
+            let meant = held.find(|(held, _)| Some(held) == tag.as_ref());
+            let (_, body) = meant.ok_or("not modified, and nobody holds it")?;
+            body
+        }
+        _ => {
+            let Ok(said) = serde_json::from_slice::<Refusal>(body) else {
+                return Ok(());
+            };
+            return is_for(
+                asker,
+                Asker {
+                    user: said.user,
+                    device: said.device,
+                    language: said.language,
+                },
+            );
+        }
+    };
     let Ok(items) = serde_json::from_slice::<Vec<Item>>(body) else {
         // The VMS's own, to the one who asked for exactly it.
         return match says("fwd=miss") && !says("stored") {
@@ -138,9 +199,7 @@ pub(super) fn judge(
     };
     let is_relayed = says("fwd=miss") && !says("collapsed");
     for item in &items {
-        if (item.user, item.device) != (question.user, question.device) {
-            return Err("somebody else's item");
-        }
+        is_for(asker, item.asker())?;
         if !question.ids.contains(&item.id) {
             return Err("an item that nobody asked for");
         }
@@ -150,11 +209,11 @@ pub(super) fn judge(
         }
         // What the batch asked the VMS for itself is what the VMS would have said; all else is of now.
         let before = if is_relayed { question.asked } else { at };
-        let mark = history.last_mark(question.user, item.id, false, before);
+        let mark = history.last_mark(asker.user, item.id, false, before);
         if mark.is_some_and(|mark| item.number < mark.ends.number) {
             return Err("older than a mark");
         }
-        let soft = history.last_mark(question.user, item.id, true, question.asked);
+        let soft = history.last_mark(asker.user, item.id, true, question.asked);
         let is_fresh = says("hit") && !cache_status.contains("ttl=-") && !says("ttl=0");
         if is_fresh && soft.is_some_and(|mark| item.number < mark.ends.number) {
             return Err("fresh although softly purged");
@@ -175,12 +234,36 @@ pub(super) fn judge(
             false => start_plus(start, earliest.as_secs()),
         };
         let before = if is_relayed { question.asked } else { at };
-        let mark = history.last_mark(question.user, id, false, before);
-        if !history.was_absent(question.user, id, mark.map(|mark| mark.ends), earliest) {
+        let mark = history.last_mark(asker.user, id, false, before);
+        if !history.was_absent(asker.user, id, mark.map(|mark| mark.ends), earliest) {
             return Err("a hole");
         }
     }
     Ok(())
+}
+
+/// Whether what names `named` was given to whom it is for.
+fn is_for(asker: Asker, named: Asker) -> Result<(), &'static str> {
+    if named.user != asker.user {
+        return Err(ANOTHER_USERS);
+    }
+    if named != asker {
+        return Err(ANOTHER_VIEW);
+    }
+    Ok(())
+}
+
+/// Reads what [`Asker`] writes.
+fn shown_to_asker(text: &str) -> Asker {
+    let numbers: Vec<u8> = text.split(' ').map(|n| n.parse().unwrap()).collect();
+    let [user, device, language] = numbers[..] else {
+        panic!("it names three");
+    };
+    Asker {
+        user,
+        device,
+        language,
+    }
 }
 
 fn start_plus(start: Time, seconds: u64) -> Time {

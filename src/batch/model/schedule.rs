@@ -2,19 +2,14 @@
 
 use fastrand::Rng;
 
-use super::history::{DEVICES, IDS, Scope, USERS};
+use super::history::{Asker, DEVICES, IDS, LANGUAGES, Scope, USERS};
 use super::vms::Failure;
 
 /// One thing that happens. Numbers that choose from what there is wrap around.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// A phone asks for the ids whose bits are set.
-    Ask {
-        user: u8,
-        device: u8,
-        ids: u8,
-        no_cache: bool,
-    },
+    /// A phone asks.
+    Ask(Ask),
     /// A client leaves.
     Leave(u8),
     /// The VMS makes an answer, which is still to be delivered.
@@ -37,6 +32,18 @@ pub(super) enum Action {
     Wait { seconds: u8 },
     /// Tasks get on by so many steps.
     Run(u8),
+}
+
+/// A phone asks for intercoms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) asker: Asker,
+    /// The ids whose bits are set.
+    pub(super) ids: u8,
+    pub(super) no_cache: bool,
+    /// It holds what anybody was told of these ids, and says so.
+    pub(super) holds: bool,
+    pub(super) takes_gzip: bool,
 }
 
 /// What a write reaches, by the rules of the model's configuration.
@@ -66,21 +73,19 @@ pub(super) fn drawn(seed: u64) -> Vec<Action> {
         _ => Mood::Wild,
     };
     let count = rng.usize(6..40);
-    (0..count).map(|_| action(&mut rng, mood)).collect()
+    let mut asked = None;
+    (0..count)
+        .map(|_| action(&mut rng, mood, &mut asked))
+        .collect()
 }
 
-fn action(rng: &mut Rng, mood: Mood) -> Action {
+fn action(rng: &mut Rng, mood: Mood, asked: &mut Option<Ask>) -> Action {
     let kinds = match mood {
         Mood::Quiet => 60,
         Mood::Wild => 100,
     };
     match rng.u8(..kinds) {
-        0..24 => Action::Ask {
-            user: rng.u8(..USERS),
-            device: rng.u8(..DEVICES),
-            ids: rng.u8(1..1 << IDS),
-            no_cache: rng.u8(..16) == 0,
-        },
+        0..24 => Action::Ask(*asked.insert(ask(rng, *asked))),
         24..27 => Action::Leave(rng.u8(..)),
         27..34 => Action::Process(rng.u8(..)),
         34..48 => Action::Deliver(rng.u8(..)),
@@ -105,6 +110,51 @@ fn action(rng: &mut Rng, mood: Mood) -> Action {
         },
         92..96 => Action::Revoke(rng.u8(..USERS)),
         _ => Action::PassThrough(rng.u8(..USERS)),
+    }
+}
+
+/// Somebody asks for something, or for what was asked just before: by the same phone, in another language, on another phone,
+/// or as another user.
+fn ask(rng: &mut Rng, before: Option<Ask>) -> Ask {
+    let drawn = Ask {
+        asker: Asker {
+            user: rng.u8(..USERS),
+            // Seldom the second, so that one phone asks often enough.
+            device: u8::from(rng.u8(..4) == 0) % DEVICES,
+            language: u8::from(rng.u8(..4) == 0) % LANGUAGES,
+        },
+        ids: rng.u8(1..1 << IDS),
+        no_cache: rng.u8(..16) == 0,
+        holds: rng.u8(..4) == 0,
+        takes_gzip: rng.u8(..4) == 0,
+    };
+    let Some(before) = before else { return drawn };
+    let Asker {
+        user,
+        device,
+        language,
+    } = drawn.asker;
+    let asker = match rng.u8(..8) {
+        0..2 => before.asker,
+        2 => Asker {
+            language,
+            ..before.asker
+        },
+        3 => Asker {
+            device,
+            ..before.asker
+        },
+        4 => Asker {
+            user,
+            ..before.asker
+        },
+        _ => return drawn,
+    };
+    Ask {
+        asker,
+        ids: before.ids,
+        takes_gzip: before.takes_gzip,
+        ..drawn
     }
 }
 

@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderName;
 use pingora_core::{Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::sync::oneshot;
 
-use super::history::{History, Moment};
+use super::history::{Asker, History, Moment};
+use super::phones::LANGUAGE;
 use crate::cache::clock::Clock;
 use crate::origin::fetch::{Answer, Course, FetchError, Origin};
 use crate::request;
@@ -34,10 +36,12 @@ pub(super) enum Failure {
     Panic,
 }
 
+/// The header in which the VMS names whom it answers, whatever it says.
+pub(super) const SHOWN_TO: HeaderName = HeaderName::from_static("x-shown-to");
+
 /// A fetch on its way.
 pub(super) struct Pending {
-    pub(super) user: u8,
-    pub(super) device: u8,
+    pub(super) asker: Asker,
     pub(super) ids: Vec<u64>,
     pub(super) started: Moment,
     no_cache: bool,
@@ -89,23 +93,22 @@ impl Vms {
         if fetch.processed.is_some() {
             return;
         }
-        let (user, device) = (fetch.user, fetch.device);
-        fetch.processed = Some(if history.is_good(user) {
+        let asker = fetch.asker;
+        fetch.processed = Some(if history.is_good(asker.user) {
             let mut ids = fetch.ids.clone();
-            ids.retain(|id| history.owns(user, *id));
+            ids.retain(|id| history.owns(asker.user, *id));
             ids.sort_unstable();
             let items: Vec<String> = ids
                 .iter()
                 .map(|id| {
                     let (number, time) = (at.number, at.time.since(history.start).as_secs());
-                    format!(
-                        r#"{{"id":{id},"user":{user},"device":{device},"number":{number},"seconds":{time}}}"#
-                    )
+                    let names = names(asker);
+                    format!(r#"{{"id":{id},{names},"number":{number},"seconds":{time}}}"#)
                 })
                 .collect();
             (200, format!("[{}]", items.join(",")))
         } else {
-            (401, r#"{"message":"Unauthenticated."}"#.to_owned())
+            (401, format!("{{{}}}", names(asker)))
         });
     }
 
@@ -138,19 +141,29 @@ impl Vms {
         let history = self.history.lock().unwrap();
         for other in self.pending.lock().unwrap().values() {
             let is_good = |id: &&u64| {
-                let mark = history.last_mark(fetch.user, **id, false, fetch.started);
+                let mark = history.last_mark(fetch.asker.user, **id, false, fetch.started);
                 other.ids.contains(id)
                     && mark.is_none_or(|mark| other.started.time > mark.since.time)
             };
             // Who asks for the newest waits for nobody.
             if !(fetch.no_cache || other.no_cache)
-                && (other.user, other.device) == (fetch.user, fetch.device)
+                && other.asker == fetch.asker
                 && let Some(id) = fetch.ids.iter().find(is_good)
             {
                 self.twice.lock().unwrap().push(format!("id {id}"));
             }
         }
     }
+}
+
+/// Members that name whom an object is for.
+fn names(asker: Asker) -> String {
+    let Asker {
+        user,
+        device,
+        language,
+    } = asker;
+    format!(r#""user":{user},"device":{device},"language":{language}"#)
 }
 
 #[async_trait]
@@ -173,9 +186,13 @@ impl Origin for Vms {
         let number_of = |text: String| text[text.len() - 1..].parse().unwrap();
         let query = String::from_utf8(request::query(request).to_vec()).unwrap();
         let id = |parameter: &str| parameter.rsplit('=').next().unwrap().parse().unwrap();
-        let fetch = Pending {
+        let asker = Asker {
             user: number_of(field("authorization")),
             device: number_of(field("x-uuid")),
+            language: number_of(field("hl")),
+        };
+        let fetch = Pending {
+            asker,
             ids: query.split('&').map(id).collect(),
             started,
             no_cache: request.headers.contains_key("cache-control"),
@@ -187,7 +204,7 @@ impl Origin for Vms {
         let error = |kind| Error::new_up(kind);
         let (status, body) = match answered.await.expect("each fetch is answered") {
             Ok(told) => told,
-            Err(Failure::Status(status)) => (status, "{}".to_owned()),
+            Err(Failure::Status(status)) => (status, format!("{{{}}}", names(asker))),
             Err(Failure::Malformed) => (200, "[{\"id\":".to_owned()),
             Err(Failure::TimedOut) => return Err(FetchError::Timeout(FETCH_TIMEOUT)),
             Err(Failure::Reset) => return Err(FetchError::Broken(error(ErrorType::ReadError))),
@@ -205,6 +222,8 @@ impl Origin for Vms {
         header
             .insert_header("Content-Type", "application/json")
             .unwrap();
+        header.insert_header("Vary", LANGUAGE.as_str()).unwrap();
+        header.insert_header(SHOWN_TO, asker.to_string()).unwrap();
         Ok(Answer {
             header: Box::new(header),
             body: body.into(),

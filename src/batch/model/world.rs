@@ -1,5 +1,7 @@
 //! One world: an edge's deciding parts, the model's VMS, and the clients; a schedule is played in it.
 
+use std::collections::HashMap;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,21 +12,23 @@ use pingora_http::RequestHeader;
 use super::super::fill::Filler;
 use super::super::invalidate::Invalidator;
 use super::super::waits::Waits;
-use super::super::{Asked, BatchEndpoint, Outcome};
-use super::history::{IDS, Moment, Scope};
+use super::super::{Asked, BatchEndpoint, Outcome, Reply};
+use super::history::{Asker, IDS, Moment, Scope};
 use super::oracle::{self, Given, Question, Stored};
-use super::phones::{CONFIG, asking, phone};
-use super::schedule::{Action, Reach};
+use super::phones::{CONFIG, LANGUAGE, asking, phone};
+use super::schedule::{Action, Ask, Reach};
 use super::tasks::Tasks;
-use super::vms::{FETCH_TIMEOUT, Failure, Vms};
+use super::vms::{FETCH_TIMEOUT, Failure, SHOWN_TO, Vms};
 use crate::cache::clock::{Clock, Hand};
 use crate::cache::freshness::Windows;
 use crate::cache::marks::{Marks, Strength};
 use crate::cache::store::Store;
+use crate::config::Coding;
 use crate::ops::metrics::Metrics;
 use crate::ops::spans::Spans;
 use crate::origin::fetch::Origin;
-use crate::reply::answers::Answers;
+use crate::reply::answers::{Answers, Work};
+use crate::reply::encode::tests::decoded;
 use crate::request::correlation::Correlation;
 use crate::request::key::{KeyMaker, UserId};
 use crate::request::peer::Peer;
@@ -32,6 +36,9 @@ use crate::request::{self, Endpoint, Scheme};
 
 /// Steps after which tasks that still get on are taken to do so for ever.
 const MAX_STEPS: usize = 2_000;
+
+/// A seed under which the edge has to learn that languages matter; every fourth is one.
+pub(super) const SEED_OF_LEARNING: u64 = 3;
 
 /// A batch that was asked, and what came of it.
 struct Client {
@@ -64,8 +71,14 @@ pub(super) struct World {
     /// Users whose refusal was delivered, but may not have been read yet.
     refused: Vec<(u8, Moment)>,
     /// What the edge was brought, but may not have read yet.
-    brought: Vec<(u8, u8, Vec<u64>, Moment)>,
+    brought: Vec<(Asker, Vec<u64>, Moment)>,
     stored: Stored,
+    /// What somebody was told of these ids: tags and bodies. It is all in one memory, so that phones hold others' answers.
+    held: HashMap<u8, Vec<(String, Bytes)>>,
+    /// Answers that are to be coded.
+    uncoded: Receiver<Work>,
+    /// Whether the edge has to learn that languages matter. Until then nothing is stored.
+    has_to_learn: bool,
     is_disturbed: bool,
 }
 
@@ -79,6 +92,7 @@ impl World {
         let spawner = tasks.clone();
         let metrics = Arc::new(Metrics::new());
         let keys = Arc::new(KeyMaker::new().expect("the system has randomness"));
+        let (answers, uncoded) = Answers::new(64 << 20, 1 << 20);
         let filler = Arc::new(Filler {
             store: Arc::new(Store::new(64 << 20, longest)),
             marks: Arc::new(Marks::new(longest)),
@@ -91,7 +105,7 @@ impl World {
             metrics: Arc::clone(&metrics),
             spans: Arc::new(Spans::new(Arc::clone(&metrics)).0),
             keys: Arc::clone(&keys),
-            answers: Arc::new(Answers::new(64 << 20, 1 << 20).0),
+            answers: Arc::new(answers),
             fetch_coding: CONFIG.upstream.fetch_coding,
             compression: CONFIG.compression.clone(),
             host: None,
@@ -101,7 +115,7 @@ impl World {
             vms,
             invalidator: invalidator(&filler, &keys),
             filler,
-            endpoint: Arc::new(BatchEndpoint::new(config, &CONFIG.headers.vary, &metrics)),
+            endpoint: endpoint(&metrics, false),
             keys,
             tasks,
             rng: Rng::with_seed(0),
@@ -110,6 +124,9 @@ impl World {
             refused: Vec::new(),
             brought: Vec::new(),
             stored: Stored::default(),
+            held: HashMap::new(),
+            uncoded,
+            has_to_learn: false,
             is_disturbed: false,
         }
     }
@@ -151,20 +168,18 @@ impl World {
         self.filler = filler(&self.filler, &self.keys, &self.tasks);
         self.invalidator = invalidator(&self.filler, &self.keys);
         self.rng = Rng::with_seed(seed);
+        self.has_to_learn = seed % 4 == SEED_OF_LEARNING;
+        self.endpoint = endpoint(&self.filler.metrics, self.has_to_learn);
         self.clients.clear();
         self.writes.clear();
         self.stored = Stored::default();
+        self.held.clear();
         self.is_disturbed = false;
     }
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Ask {
-                user,
-                device,
-                ids,
-                no_cache,
-            } => self.ask(user, device, ids, no_cache),
+            Action::Ask(ask) => self.ask(ask),
             Action::Leave(nth) => {
                 let open = self
                     .clients
@@ -205,7 +220,7 @@ impl World {
             }
             Action::PassThrough(user) => {
                 if !self.vms.history.lock().unwrap().is_good(user) {
-                    self.invalidator.refused(&phone(user, 0));
+                    self.invalidator.refused(&phone(of_user(user)));
                     self.mark_now(Scope::User(user), false);
                 }
             }
@@ -214,9 +229,15 @@ impl World {
         }
     }
 
-    fn ask(&mut self, user: u8, device: u8, ids: u8, no_cache: bool) {
-        let ids: Vec<u64> = (1..=IDS).filter(|id| ids >> (id - 1) & 1 == 1).collect();
-        let request = asking(user, device, &ids, no_cache);
+    fn ask(&mut self, ask: Ask) {
+        let bits = 1..=IDS;
+        let ids: Vec<u64> = bits.filter(|id| ask.ids >> (id - 1) & 1 == 1).collect();
+        let held = match ask.holds {
+            true => self.held.get(&ask.ids).cloned().unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let tags: Vec<String> = held.iter().map(|(tag, _)| tag.clone()).collect();
+        let request = asking(ask, &ids, &tags);
         let endpoint = Endpoint {
             batch: &self.endpoint.config,
             vary: &self.endpoint.vary(),
@@ -228,10 +249,10 @@ impl World {
         let batch = checked.read(&request, b"", &endpoint, &self.keys);
         let batch = batch.expect("it is a batch");
         let question = Question {
-            user,
-            device,
+            asker: ask.asker,
             ids,
-            no_cache,
+            no_cache: ask.no_cache,
+            held,
             asked: self.vms.moment(),
             was_covered: false,
         };
@@ -257,21 +278,14 @@ impl World {
             };
             let given = match endpoint.answer(&filler, asked, &mut Waits::default()).await {
                 Outcome::PassThrough(reason) => Given::PassedThrough(reason),
-                Outcome::Reply(reply) => Given::Reply {
-                    status: reply.header.status.as_u16(),
-                    cache_status: reply.header.headers["cache-status"]
-                        .to_str()
-                        .expect("it is text")
-                        .to_owned(),
-                    body: reply.body,
-                },
+                Outcome::Reply(reply) => seen(&reply),
             };
             *kept.lock().unwrap() = Some((given, vms.moment()));
         }));
         self.clients.push(Client {
             task,
             question: Question {
-                was_covered: self.stored.covers(&question, &self.vms),
+                was_covered: !self.has_to_learn && self.stored.covers(&question, &self.vms),
                 ..question
             },
             given,
@@ -291,11 +305,9 @@ impl World {
         match status {
             401 => {
                 self.is_disturbed = true;
-                self.refused.push((fetch.user, self.vms.moment()));
+                self.refused.push((fetch.asker.user, self.vms.moment()));
             }
-            _ => self
-                .brought
-                .push((fetch.user, fetch.device, fetch.ids, fetch.started)),
+            _ => self.brought.push((fetch.asker, fetch.ids, fetch.started)),
         }
     }
 
@@ -384,6 +396,7 @@ impl World {
 
     /// Lets tasks get on.
     fn run(&mut self, steps: usize) {
+        self.filler.answers.code_waiting(&self.uncoded);
         for _ in 0..steps {
             if !self.tasks.step(&mut self.rng) {
                 // Whatever arrived has been read.
@@ -399,7 +412,8 @@ impl World {
     }
 
     fn judge(&mut self) -> Result<(), String> {
-        if !self.is_disturbed
+        // While the edge learns, what was asked before that is asked again under another key.
+        if !(self.is_disturbed || self.has_to_learn)
             && let Some(twice) = self.vms.twice.lock().unwrap().pop()
         {
             return Err(format!("fetched twice at once: {twice}"));
@@ -414,9 +428,23 @@ impl World {
                 continue;
             };
             client.told = Some(given.to_string());
+            // A refusal that has arrived may have been read, and ended what covered it.
+            let user = client.question.asker.user;
+            let is_refused = self.refused.iter().any(|(refused, _)| *refused == user);
+            client.question.was_covered &= !is_refused;
             let history = self.vms.history.lock().unwrap();
             oracle::judge(&client.question, &given, at, &history)
                 .map_err(|fault| format!("{fault}: {:?} got {given:?}", client.question))?;
+            if let Given::Reply {
+                status: 200,
+                tag: Some(tag),
+                body,
+                ..
+            } = given
+            {
+                let ids = client.question.ids.iter().map(|id| 1 << (id - 1)).sum();
+                self.held.entry(ids).or_default().push((tag, body));
+            }
         }
         Ok(())
     }
@@ -445,6 +473,41 @@ impl World {
                 "{count} fetches have ended and are still in flight"
             )),
         }
+    }
+}
+
+/// An endpoint that has learnt nothing yet.
+fn endpoint(metrics: &Metrics, has_to_learn: bool) -> Arc<BatchEndpoint> {
+    let mut vary = CONFIG.headers.vary.clone();
+    vary.retain(|name| !(has_to_learn && *name == LANGUAGE));
+    Arc::new(BatchEndpoint::new(&CONFIG.batches[0], &vary, metrics))
+}
+
+/// A reply as its client sees it.
+fn seen(reply: &Reply) -> Given {
+    let field = |name: &str| {
+        let value = reply.header.headers.get(name)?;
+        Some(value.to_str().expect("it is text").to_owned())
+    };
+    let body = match field("content-encoding").as_deref() {
+        Some("gzip") => decoded(Coding::Gzip, &reply.body).into(),
+        _ => reply.body.clone(),
+    };
+    Given::Reply {
+        status: reply.header.status.as_u16(),
+        cache_status: field("cache-status").expect("each reply has one"),
+        tag: field("etag"),
+        shown_to: field(SHOWN_TO.as_str()),
+        body,
+    }
+}
+
+/// A phone of a user's.
+fn of_user(user: u8) -> Asker {
+    Asker {
+        user,
+        device: 0,
+        language: 0,
     }
 }
 
