@@ -151,12 +151,22 @@ fn drop_forwarding(request: &mut RequestHeader) {
     let dropped: Vec<HeaderName> = request
         .headers
         .keys()
-        .filter(|name| *name == header::FORWARDED || name.as_str().starts_with("x-forwarded-"))
+        .filter(|name| *name == header::FORWARDED || is_x_forwarded(name.as_str()))
         .cloned()
         .collect();
     for name in &dropped {
         request.remove_header(name);
     }
+}
+
+/// Whether a field says what a hop saw, by whatever name: to CGI and PHP an underscore is a hyphen.
+fn is_x_forwarded(name: &str) -> bool {
+    const BEGINNING: &[u8] = b"x-forwarded-";
+    let is_same = |(byte, &expected): (u8, &u8)| match byte {
+        b'_' => expected == b'-',
+        byte => byte == expected,
+    };
+    name.len() >= BEGINNING.len() && name.bytes().zip(BEGINNING).all(is_same)
 }
 
 /// All lines of a list field as one.
@@ -202,12 +212,14 @@ mod tests {
             .collect()
     }
 
-    const SAID: [(&str, &str); 6] = [
+    const SAID: [(&str, &str); 8] = [
         ("Host", "vms.local"),
         ("X-Forwarded-For", "1.1.1.1"),
         ("X-Forwarded-For", "2.2.2.2"),
         ("X-Forwarded-Proto", "https"),
         ("X-Forwarded-Prefix", "/evil"),
+        ("X_Forwarded_For", "1.1.1.1"),
+        ("X-Forwarded_Port", "1"),
         ("Forwarded", "for=1.1.1.1"),
     ];
 
@@ -217,8 +229,29 @@ mod tests {
         assert_eq!(lines(&request, "x-forwarded-for"), ["10.0.0.9"]);
         assert_eq!(lines(&request, "x-forwarded-proto"), ["http"]);
         assert_eq!(lines(&request, "x-forwarded-host"), ["vms.local"]);
-        assert!(lines(&request, "x-forwarded-prefix").is_empty());
-        assert!(lines(&request, "forwarded").is_empty());
+        for name in [
+            "x-forwarded-prefix",
+            "x_forwarded_for",
+            "x-forwarded_port",
+            "forwarded",
+        ] {
+            assert!(lines(&request, name).is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_underscore_is_a_hyphen_to_some() {
+        for name in ["x-forwarded-for", "x_forwarded_for", "x-forwarded_ssl"] {
+            assert!(is_x_forwarded(name), "{name}");
+        }
+        for name in [
+            "x-forwarded",
+            "x-forward-for",
+            "xx-forwarded-for",
+            "_x-forwarded-for",
+        ] {
+            assert!(!is_x_forwarded(name), "{name}");
+        }
     }
 
     #[test]
@@ -230,6 +263,7 @@ mod tests {
         );
         assert_eq!(lines(&request, "x-forwarded-proto"), ["https"]);
         assert_eq!(lines(&request, "x-forwarded-prefix"), ["/evil"]);
+        assert_eq!(lines(&request, "x_forwarded_for"), ["1.1.1.1"]);
         assert_eq!(lines(&request, "forwarded"), ["for=1.1.1.1"]);
     }
 
