@@ -238,7 +238,13 @@ mod tests {
         ] {
             assert!(!is_read(GET, fields), "{fields}");
         }
-        for first_line in ["GET /shows?ids[]=1 HTTP/1.0", "GET /shows?ids[]=1"] {
+        for first_line in [
+            "GET /shows?ids[]=1 HTTP/1.0",
+            "GET /shows?ids[]=1",
+            "GET /shows?ids[]=1 a HTTP/1.1",
+            "GET /shows?ids[]=1  HTTP/1.1",
+            "GET  /shows?ids[]=1 HTTP/1.1",
+        ] {
             assert!(!is_read(first_line, HOST), "{first_line}");
         }
     }

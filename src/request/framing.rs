@@ -54,12 +54,13 @@ pub fn check(request: &RequestHeader, received: &[u8]) -> Result<(), &'static st
     Ok(())
 }
 
-/// Whether the first line of a header has but characters that are seen, and blanks: others end it for some readers, and
-/// Pingora writes them in another way.
+/// Whether the first line of a header has but characters that are seen, and two blanks: others end it, or its target, for
+/// some readers, and Pingora writes them in another way (RFC 9112, 3.2).
 pub fn is_plain_line(head: &[u8]) -> bool {
     let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    !line.iter().any(u8::is_ascii_control)
+    let blanks = line.iter().filter(|&&byte| byte == b' ').count();
+    blanks == 2 && !line.iter().any(u8::is_ascii_control)
 }
 
 /// Whether this is the name or address of a host, and a port if there is one (RFC 9110, 7.2 and RFC 3986, 3.2.2).
@@ -180,6 +181,10 @@ mod tests {
             (b"GET /\0 HTTP/1.1\r\n\r\n", false),
             (b"GET\t/ HTTP/1.1\r\n\r\n", false),
             (b"GET / HTTP/1.1\x7f\r\n\r\n", false),
+            (b"GET  / HTTP/1.1\r\n\r\n", false),
+            (b"GET /a b HTTP/1.1\r\n\r\n", false),
+            (b"GET / HTTP/1.1 \r\n\r\n", false),
+            (b"GET\r\n\r\n", false),
         ] {
             assert_eq!(is_plain_line(head), is_plain, "{}", head.escape_ascii());
         }

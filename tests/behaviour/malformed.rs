@@ -117,14 +117,18 @@ async fn a_target_that_is_not_utf_8_is_refused() {
 }
 
 #[tokio::test]
-async fn a_blank_in_a_target_is_escaped() {
+async fn a_blank_in_a_target_is_refused() {
     let vms = Scripted::answering(EMPTY).await;
     let edge = TestEdge::before(vms.address);
-    assert_eq!(
-        Client::connect(edge.address).await.get("/a b").await.status,
-        200
-    );
-    assert_eq!(vms.only_request().line(), "GET /a%20b HTTP/1.1");
+    for target in ["/a b", " /a", "/a ", "/a?b c"] {
+        let mut client = Client::connect(edge.address).await;
+        client
+            .get(target)
+            .await
+            .assert_edge_error(400, "Bad Request");
+        client.wire.closed().await;
+    }
+    assert_eq!(vms.connections(), 0);
 }
 
 #[tokio::test]
