@@ -193,7 +193,7 @@ impl ProxyHttp for EdgeProxy {
         // HTTP/1.0 has no interim responses (RFC 9110, 15.2).
         let is_old = request.version == Version::HTTP_10;
         // Requests sent ahead are answered one after the other; before a WebSocket is open, nothing may be sent ahead.
-        let may_pipeline = !session.is_upgrade_req();
+        let may_pipeline = !framing::is_websocket(request);
         session.set_ignore_info_resp(is_old);
         session.set_pipelining_enabled(may_pipeline);
         if let Some(address) = session.client_addr().and_then(|address| address.as_inet()) {

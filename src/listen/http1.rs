@@ -26,7 +26,7 @@ use tokio::time::{Instant, Sleep, timeout};
 
 use super::IDLE_TIMEOUT;
 use super::shared::Phase;
-use super::stream::{ClientStream, RECEIVED_BYTES, without_empty_lines};
+use super::stream::{ClientStream, MAX_HEADER_BYTES, RECEIVED_BYTES, without_empty_lines};
 use crate::reply::error::EdgeError;
 use crate::request::{Scheme, framing};
 
@@ -121,12 +121,11 @@ pub(super) async fn serve<A: Application>(
                     return;
                 }
             }
-            Came::Request(head) if !framing::is_plain_line(&head) => {
-                let refused = EdgeError::BadRequest.last_answer();
-                let _ = timeout(FAREWELL, client.send(&refused, b"")).await;
-                return;
-            }
             Came::Request(head) => {
+                if let Some(error) = refused(&head, client.ahead()) {
+                    let _ = timeout(FAREWELL, client.send(&error.last_answer(), b"")).await;
+                    return;
+                }
                 match through_pingora(app.proxy(), client, head, shutdown).await {
                     Some(returned) => client = returned,
                     None => return,
@@ -137,45 +136,52 @@ pub(super) async fn serve<A: Application>(
     }
 }
 
+/// Why nobody is asked to answer the request whose header is `head`, if that is so; `ahead` came behind it.
+fn refused(head: &[u8], ahead: &[u8]) -> Option<EdgeError> {
+    if head.len() > MAX_HEADER_BYTES {
+        return Some(EdgeError::HeaderTooLarge);
+    }
+    // What comes before a tunnel is open is neither its nor a request.
+    let is_early = !ahead.is_empty() && asks_for_tunnel(head);
+    (is_early || !framing::is_plain_line(head)).then_some(EdgeError::BadRequest)
+}
+
 /// Gives Pingora a request, and gets the connection back if it is to be used further.
 async fn through_pingora<P>(
     proxy: &Arc<P>,
-    mut client: Box<ClientStream>,
-    mut head: BytesMut,
+    client: Box<ClientStream>,
+    head: BytesMut,
     shutdown: &ShutdownWatch,
 ) -> Option<Box<ClientStream>>
 where
     P: HttpServerApp + Send + Sync + 'static,
 {
-    if !client.ahead().is_empty() && asks_for_tunnel(&head) {
-        // What was sent ahead is no further request, but meant for the tunnel, and Pingora knows what to make of it.
-        head.unsplit(client.give_ahead());
-    }
     let mut session = ServerSession::new_http1(client);
     session.set_keepalive((!*shutdown.borrow()).then_some(IDLE_TIMEOUT.as_secs()));
     session.set_pipelined_prefix(head);
-    loop {
-        let reused = proxy.process_new_http(session, shutdown).await?;
-        let (stream, settings) = reused.consume();
-        let client = stream.into_any().downcast::<ClientStream>();
-        let mut client = client.expect("Pingora gives back what it was given");
-        if client.is_between_requests() {
-            return Some(client);
-        }
-        // Where the request ended only Pingora knows, and what of the next it has: its own way of going on.
-        client.begin();
-        session = ServerSession::new_http1(client);
-        if let Some(settings) = settings {
-            settings.apply_to_session(&mut session);
-        }
-    }
+    let reused = proxy.process_new_http(session, shutdown).await?;
+    let (stream, _) = reused.consume();
+    let client = stream.into_any().downcast::<ClientStream>();
+    let client = client.expect("Pingora gives back what it was given");
+    // Otherwise only Pingora knows where the request ended, and looks at the next less closely than is done here.
+    client.is_between_requests().then_some(client)
 }
 
-/// Whether a header has a field that asks to change the protocol.
+/// Whether a header asks for a WebSocket, as [`framing::is_websocket`] tells it of what was read.
 fn asks_for_tunnel(head: &[u8]) -> bool {
-    const NAME: &[u8] = b"upgrade:";
-    let mut lines = head.split(|&byte| byte == b'\n');
-    lines.any(|line| line.len() >= NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME))
+    let mut lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    let is_modern = lines.next().is_some_and(|line| line.ends_with(b"HTTP/1.1"));
+    let field = |name: &[u8]| {
+        lines.clone().find_map(|line| {
+            let (found, value) = line.split_at_checked(name.len())?;
+            let value = value.strip_prefix(b":")?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim_ascii())
+        })
+    };
+    is_modern
+        && field(b"upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+        && field(b"transfer-encoding").is_none()
+        && field(b"content-length").is_none_or(|length| length == b"0")
 }
 
 /// Sends an answer to a client that takes it.
@@ -374,6 +380,36 @@ mod tests {
         ] {
             assert_eq!(end_of_header(bytes, 0), end, "{}", bytes.escape_ascii());
         }
+    }
+
+    #[test]
+    fn a_request_is_refused_that_is_too_large_or_not_plain_or_says_more_than_it_may() {
+        const WEBSOCKET: &str = "GET / HTTP/1.1\r\nUpgrade:  WebSocket \r\n\r\n";
+        for (head, ahead, error) in [
+            ("GET / HTTP/1.1\r\n\r\n", "GET", None),
+            ("GET /a b HTTP/1.1\r\n\r\n", "", Some(400)),
+            (WEBSOCKET, "", None),
+            (WEBSOCKET, "GET", Some(400)),
+            (&WEBSOCKET.replace("1.1", "1.0"), "GET", None),
+            ("GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n", "GET", None),
+            (
+                "GET / HTTP/1.1\r\nX: Upgrade: websocket\r\n\r\n",
+                "GET",
+                None,
+            ),
+            (
+                "GET / HTTP/1.1\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\n",
+                "GET",
+                None,
+            ),
+        ] {
+            let refused = refused(head.as_bytes(), ahead.as_bytes());
+            assert_eq!(refused.map(|error| error.status()), error, "{head}");
+        }
+        let of = |bytes: usize| format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(bytes - 23));
+        assert!(refused(of(MAX_HEADER_BYTES).as_bytes(), b"").is_none());
+        let error = refused(of(MAX_HEADER_BYTES + 1).as_bytes(), b"");
+        assert_eq!(error.map(|error| error.status()), Some(431));
     }
 
     proptest! {

@@ -38,7 +38,7 @@ use crate::reply::error::EdgeError;
 use crate::request::framing;
 
 /// Largest header of a request: as large as one of HTTP/2. Tokens of 8 KiB fit, and cookies beside them.
-const MAX_HEADER_BYTES: usize = 64 << 10;
+pub(super) const MAX_HEADER_BYTES: usize = 64 << 10;
 
 /// Bytes that are received at once while a request is waited for.
 pub(super) const RECEIVED_BYTES: usize = 16 << 10;
@@ -54,7 +54,7 @@ pub(super) struct ClientStream {
     deadline: Deadline,
     /// What came and was given to nobody yet.
     ahead: BytesMut,
-    /// Whether Pingora may have been given more than one request's bytes, and so keeps the connection.
+    /// Whether Pingora may have been given more than one request's bytes, so that nobody else can go on.
     is_given: bool,
     /// Whether something of an answer was sent to the latest request.
     has_spoken: bool,
@@ -134,12 +134,6 @@ impl ClientStream {
         self.exchange.nothing_came();
     }
 
-    /// Gives away all that is ahead, whatever requests it is of: only Pingora knows then where the next one begins.
-    pub(super) fn give_ahead(&mut self) -> BytesMut {
-        self.is_given = true;
-        std::mem::take(&mut self.ahead)
-    }
-
     /// What is ahead is a part of the header that is waited for.
     pub(super) fn some_came(&mut self) {
         self.begin_header();
@@ -157,9 +151,9 @@ impl ClientStream {
 
     /// Whether what comes next is the beginning of a request: Pingora has been given all of one, and nothing of another.
     pub(super) fn is_between_requests(&self) -> bool {
-        !self.is_given
-            && self.exchange.awaited() == Awaited::Nothing
-            && self.exchange.rest() == Rest::Bytes(0)
+        // A tunnel that was refused has had nothing.
+        let is_whole = matches!(self.exchange.rest(), Rest::Bytes(0) | Rest::All);
+        !self.is_given && self.exchange.awaited() == Awaited::Nothing && is_whole
     }
 
     /// Whose connection it is.
@@ -278,6 +272,25 @@ impl ClientStream {
         Poll::Ready(Ok(()))
     }
 
+    /// Whatever comes.
+    fn poll_any(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        is_answered: bool,
+    ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let came = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead[..came]);
+            self.ahead.advance(came);
+            return Poll::Ready(Ok(()));
+        }
+        match is_answered {
+            true => Pin::new(&mut self.transport).poll_read(cx, buffer),
+            false => self.poll_receive(cx, buffer),
+        }
+    }
+
     /// Nothing but the end of the connection: what comes else is of the next request.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.skip_empty_lines();
@@ -365,7 +378,7 @@ pub fn header_came(session: &ServerSession) {
         let request = session.req_header();
         let rest = match framing::length(request) {
             // What comes is not the client's next request, but the tunnel's.
-            _ if session.is_upgrade_req() => Rest::All,
+            _ if framing::is_websocket(request) => Rest::All,
             Some(bytes) => Rest::Bytes(bytes as u64),
             None => Rest::Chunks,
         };
@@ -389,17 +402,10 @@ impl AsyncRead for ClientStream {
                 Rest::All => {}
             }
         }
-        this.is_given = true;
-        if !this.ahead.is_empty() {
-            let came = this.ahead.len().min(buffer.remaining());
-            buffer.put_slice(&this.ahead[..came]);
-            this.ahead.advance(came);
-            return Poll::Ready(Ok(()));
-        }
-        match is_answered {
-            true => Pin::new(&mut this.transport).poll_read(cx, buffer),
-            false => this.poll_receive(cx, buffer),
-        }
+        let before = buffer.filled().len();
+        let read = this.poll_any(cx, buffer, is_answered);
+        this.is_given |= buffer.filled().len() > before;
+        read
     }
 }
 

@@ -104,13 +104,15 @@ pub fn expects_continue(request: &RequestHeader) -> bool {
             .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Whether the client asks for a WebSocket, the only protocol to which a connection may change.
+/// Whether the client asks for a WebSocket, the only protocol to which a connection may change. One has no body: where
+/// that ends the tunnel would begin, and not everybody looks there.
 pub fn is_websocket(request: &RequestHeader) -> bool {
     request.version == Version::HTTP_11
         && request
             .headers
             .get(header::UPGRADE)
             .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && length(request) == Some(0)
 }
 
 fn names_length(received: &[u8]) -> bool {
@@ -217,6 +219,9 @@ mod tests {
         assert!(expects_continue(&both) && is_websocket(&both));
         both.set_version(Version::HTTP_10);
         assert!(!expects_continue(&both) && !is_websocket(&both));
+        for body in [("Content-Length", "5"), ("Transfer-Encoding", "chunked")] {
+            assert!(!is_websocket(&request("GET", &[asking[1], body])));
+        }
         let others = request("GET", &[("Expect", "100"), ("Upgrade", "h2c")]);
         assert!(!expects_continue(&others) && !is_websocket(&others));
         let none = request("GET", &[]);
