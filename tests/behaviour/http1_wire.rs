@@ -2,14 +2,17 @@
 //! varnishtest to an edge whose VMS is counted.
 //!
 //! A vector is what stands in a script below a line `# vector: NAME, N at the VMS`: bytes, and what the client must be told.
-//! It names itself in each of its requests, so that they can be counted; a request that nobody named was smuggled in.
+//! It names itself in each of its requests, so that they can be counted; a request that nobody named was smuggled in. What
+//! a vector calls forged must not arrive.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use tokio::process::Command;
+use vms_edge::cache::clock::Hand;
 
 use crate::support::edge::TestEdge;
 use crate::support::scripted::{Connection, Request, Scripted};
@@ -17,10 +20,27 @@ use crate::support::soon;
 use crate::support::tools::tool;
 
 /// There are no fewer vectors than these.
-const VECTORS: usize = 250;
+const VECTORS: usize = 700;
 
-/// Whoever stalls is given up soon.
-const SETTINGS: &str = "upstream.idle_timeout = \"2s\"\nlimits.body_timeout = \"2s\"\nlimits.header_timeout = \"2s\"\nlog.access = false\n";
+/// Whoever stalls is given up soon. Writes end what was read.
+const SETTINGS: &str = r#"
+upstream.idle_timeout = "4s"
+limits.body_timeout = "2s"
+limits.header_timeout = "2s"
+log.access = false
+
+[[invalidate]]
+methods = ["POST", "PUT", "PATCH", "DELETE"]
+path = "/api/v1/intercom/{id}"
+scope = ["user", "item"]
+"#;
+
+/// What a widget sends beside its token, as scripts write it.
+const WIDGET: &str =
+    r"widget=Host: a\r\nX-Client: ios\r\nX-UUID: d\r\nAccept: application/json\r\n";
+
+/// What no header that reaches the VMS may have in it.
+const FORGED: &[u8] = b"forged";
 
 /// A test for each script, by its name.
 macro_rules! scripts {
@@ -40,6 +60,8 @@ scripts!(
     chunks,
     connection_fields,
     credentials,
+    fields,
+    forwarding,
     hosts,
     ids,
     lengths,
@@ -55,19 +77,15 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire/http1")
 }
 
-/// How many whole requests of each vector the VMS may see at least and at most.
-fn vectors(script: &str) -> BTreeMap<String, (usize, usize)> {
+/// How many whole requests of each vector the VMS sees.
+fn vectors(script: &str) -> BTreeMap<String, usize> {
     let text = fs::read_to_string(folder().join(format!("{script}.vtc"))).expect("a script");
     let marked = text
         .lines()
         .filter_map(|line| line.strip_prefix("# vector: "));
     let vector = |line: &str| {
         let (name, count) = line.strip_suffix(" at the VMS")?.split_once(", ")?;
-        let (least, most) = match count.strip_prefix("at most ") {
-            Some(most) => (0, most),
-            None => (count.parse().ok()?, count),
-        };
-        Some((name.to_owned(), (least, most.parse().ok()?)))
+        Some((name.to_owned(), count.parse().ok()?))
     };
     let read: Vec<_> = marked
         .map(|line| vector(line).unwrap_or_else(|| panic!("{line}")))
@@ -85,10 +103,16 @@ async fn play(script: &str) {
     };
     let whole: Arc<Mutex<Vec<Request>>> = Arc::default();
     let came = Arc::clone(&whole);
-    let vms = Scripted::start(move |connection| answer_all(connection, Arc::clone(&came))).await;
+    let clock: Arc<OnceLock<Hand>> = Arc::default();
+    let hand = Arc::clone(&clock);
+    let answer = move |connection| answer_all(connection, Arc::clone(&came), Arc::clone(&hand));
+    let vms = Scripted::start(answer).await;
     let edge = TestEdge::with(&[vms.address.to_string()], SETTINGS);
+    clock.get_or_init(|| edge.hand());
     let mut player = Command::new(varnishtest);
     player.arg("-D").arg(format!("edge={}", edge.address));
+    player.args(["-D", WIDGET]);
+    player.arg("-D").arg(format!("hundred={}", "x".repeat(100)));
     player
         .arg(folder().join(format!("{script}.vtc")))
         .kill_on_drop(true);
@@ -98,15 +122,19 @@ async fn play(script: &str) {
     let said = String::from_utf8_lossy(&played.stdout);
     assert!(played.status.success(), "{said}");
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for request in whole.lock().unwrap().iter() {
-        *seen.entry(named(request)).or_default() += 1;
-    }
     let mut wrong = Vec::new();
-    for (name, (least, most)) in vectors(script) {
+    for request in whole.lock().unwrap().iter() {
+        let name = named(request);
+        if has_forged(request) {
+            wrong.push(format!("{name}: the VMS was told what was forged"));
+        }
+        *seen.entry(name).or_default() += 1;
+    }
+    for (name, expected) in vectors(script) {
         let count = seen.remove(&name).unwrap_or_default();
-        if !(least..=most).contains(&count) {
+        if count != expected {
             wrong.push(format!(
-                "{name}: {count} requests reached the VMS, not {least} to {most}"
+                "{name}: {count} requests reached the VMS, not {expected}"
             ));
         }
     }
@@ -115,6 +143,14 @@ async fn play(script: &str) {
             .map(|name| format!("nobody asked the VMS for {name}")),
     );
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Whether a field or a trailer says what none may.
+fn has_forged(request: &Request) -> bool {
+    let fields = request.head.fields.iter().map(|(_, value)| &**value);
+    let trailers = request.trailers.iter().map(String::as_bytes);
+    let mut said = fields.chain(trailers);
+    said.any(|said| memchr::memmem::find(said, FORGED).is_some())
 }
 
 /// The vector of a request: a parameter, a field, or the last part of its path.
@@ -127,9 +163,15 @@ fn named(request: &Request) -> String {
     name.to_owned()
 }
 
-/// Batches have one item, and all else is short. Only what comes to its end is a request.
-async fn answer_all(mut connection: Connection, whole: Arc<Mutex<Vec<Request>>>) {
+/// Batches have one item, and all else is short. Only what comes to its end is a request, and no two come at one time.
+async fn answer_all(
+    mut connection: Connection,
+    whole: Arc<Mutex<Vec<Request>>>,
+    clock: Arc<OnceLock<Hand>>,
+) {
     while let Some(request) = connection.request().await {
+        let hand = clock.get().expect("the edge is there before a request is");
+        hand.advance(Duration::from_millis(1));
         let line = request.line();
         whole.lock().unwrap().push(request);
         let (kind, body) = match line.contains("/shows") {

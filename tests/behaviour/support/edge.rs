@@ -97,6 +97,11 @@ impl TestEdge {
         self.hand.advance(by);
     }
 
+    /// What moves its clock.
+    pub(crate) fn hand(&self) -> Hand {
+        self.hand.clone()
+    }
+
     /// Begins a shutdown; the thread ends with it.
     pub(crate) fn stop(mut self) -> std::thread::JoinHandle<()> {
         let running = self.running.take().expect("it is stopped once");
