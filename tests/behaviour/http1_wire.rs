@@ -1,26 +1,18 @@
 //! HTTP/1.1 as clients and networks may garble it, by intent or not: vectors of bytes in `tests/wire/http1`, sent by
 //! varnishtest to an edge whose VMS is counted.
 //!
-//! A vector is what stands in a script below a line `# vector: NAME, N at the VMS`: bytes, and what the client must be told.
-//! It names itself in each of its requests, so that they can be counted; a request that nobody named was smuggled in. What
-//! a vector calls forged must not arrive.
+//! What a vector is, `support/vectors.rs` says. A request that nobody named was smuggled in, and what a vector calls forged
+//! must not arrive.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::process::Command;
 use vms_edge::cache::clock::Hand;
 
 use crate::support::edge::TestEdge;
 use crate::support::scripted::{Connection, Request, Scripted};
-use crate::support::soon;
-use crate::support::tools::tool;
-
-/// There are no fewer vectors than these.
-const VECTORS: usize = 700;
+use crate::support::vectors::scripts;
 
 /// Whoever stalls is given up soon. Writes end what was read.
 const SETTINGS: &str = r#"
@@ -36,27 +28,13 @@ scope = ["user", "item"]
 "#;
 
 /// What a widget sends beside its token, as scripts write it.
-const WIDGET: &str =
-    r"widget=Host: a\r\nX-Client: ios\r\nX-UUID: d\r\nAccept: application/json\r\n";
+const WIDGET: &str = r"Host: a\r\nX-Client: ios\r\nX-UUID: d\r\nAccept: application/json\r\n";
 
 /// What no header that reaches the VMS may have in it.
 const FORGED: &[u8] = b"forged";
 
-/// A test for each script, by its name.
-macro_rules! scripts {
-    ($($name:ident),+ $(,)?) => {
-        const SCRIPTS: &[&str] = &[$(stringify!($name)),+];
-
-        $(
-            #[tokio::test]
-            async fn $name() {
-                play(stringify!($name)).await;
-            }
-        )+
-    };
-}
-
 scripts!(
+    "http1", at least 700:
     chunks,
     connection_fields,
     credentials,
@@ -73,34 +51,8 @@ scripts!(
     upgrades,
 );
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire/http1")
-}
-
-/// How many whole requests of each vector the VMS sees.
-fn vectors(script: &str) -> BTreeMap<String, usize> {
-    let text = fs::read_to_string(folder().join(format!("{script}.vtc"))).expect("a script");
-    let marked = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# vector: "));
-    let vector = |line: &str| {
-        let (name, count) = line.strip_suffix(" at the VMS")?.split_once(", ")?;
-        Some((name.to_owned(), count.parse().ok()?))
-    };
-    let read: Vec<_> = marked
-        .map(|line| vector(line).unwrap_or_else(|| panic!("{line}")))
-        .collect();
-    let count = read.len();
-    let vectors = BTreeMap::from_iter(read);
-    assert_eq!(vectors.len(), count, "each has a name of its own");
-    vectors
-}
-
 /// Plays a script, and holds what the VMS saw against what it says.
 async fn play(script: &str) {
-    let Some(varnishtest) = tool("varnishtest") else {
-        return;
-    };
     let whole: Arc<Mutex<Vec<Request>>> = Arc::default();
     let came = Arc::clone(&whole);
     let clock: Arc<OnceLock<Hand>> = Arc::default();
@@ -109,18 +61,16 @@ async fn play(script: &str) {
     let vms = Scripted::start(answer).await;
     let edge = TestEdge::with(&[vms.address.to_string()], SETTINGS);
     clock.get_or_init(|| edge.hand());
-    let mut player = Command::new(varnishtest);
-    player.arg("-D").arg(format!("edge={}", edge.address));
-    player.args(["-D", WIDGET]);
-    player.arg("-D").arg(format!("hundred={}", "x".repeat(100)));
-    player
-        .arg(folder().join(format!("{script}.vtc")))
-        .kill_on_drop(true);
-    let played = soon("the end of the script", player.output())
-        .await
-        .unwrap();
-    let said = String::from_utf8_lossy(&played.stdout);
-    assert!(played.status.success(), "{said}");
+    let address = edge.address.to_string();
+    let hundred = "x".repeat(100);
+    let macros = [
+        ("edge", &*address),
+        ("widget", WIDGET),
+        ("hundred", &*hundred),
+    ];
+    if !SCRIPTS.play(script, &macros).await {
+        return;
+    }
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut wrong = Vec::new();
     for request in whole.lock().unwrap().iter() {
@@ -130,7 +80,7 @@ async fn play(script: &str) {
         }
         *seen.entry(name).or_default() += 1;
     }
-    for (name, expected) in vectors(script) {
+    for (name, expected) in SCRIPTS.vectors(script) {
         let count = seen.remove(&name).unwrap_or_default();
         if count != expected {
             wrong.push(format!(
@@ -187,23 +137,4 @@ async fn answer_all(
             return;
         }
     }
-}
-
-#[test]
-fn every_script_is_played_and_has_vectors() {
-    let files = fs::read_dir(folder()).expect("the scripts are there");
-    let mut files: Vec<_> = files
-        .map(|file| file.unwrap().file_name().into_string().unwrap())
-        .collect();
-    files.sort();
-    let played: Vec<_> = SCRIPTS
-        .iter()
-        .map(|script| format!("{script}.vtc"))
-        .collect();
-    assert_eq!(files, played);
-    let all = SCRIPTS
-        .iter()
-        .flat_map(|script| vectors(script).into_keys());
-    let all: Vec<_> = all.collect();
-    assert!(all.len() >= VECTORS, "only {} vectors", all.len());
 }

@@ -18,6 +18,7 @@ pub(crate) mod scrape;
 pub(crate) mod scripted;
 pub(crate) mod service;
 pub(crate) mod tools;
+pub(crate) mod vectors;
 pub(crate) mod wire;
 pub(crate) mod world;
 
