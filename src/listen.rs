@@ -4,8 +4,8 @@
 //! who it is for (`proxy_protocol`) and shakes hands ([`certificates`]), all before one deadline, which goes on until the
 //! first request's header is there (`stream`, on a `transport`, of which one is a `socket`). What all of them share is in
 //! `shared`. With HTTP/2 it is Pingora's from then on. With HTTP/1.1 its requests are read here, one after the other
-//! (`http1`): the application may have an answer at hand, and Pingora is given the others. What the application is, this
-//! room does not know.
+//! (`http1`): the application may have an answer at hand, and Pingora is given the others. Whoever is refused is told why,
+//! and waited for a moment (`farewell`). What the application is, this room does not know.
 //!
 //! Pingora's own accept loop does none of these, so it is not used. What it does do is done here too: its sockets' options,
 //! and what it tells the application of a connection.
@@ -14,6 +14,7 @@ pub mod certificates;
 mod chunks;
 mod connection;
 mod exchange;
+mod farewell;
 mod http1;
 mod http2;
 mod places;

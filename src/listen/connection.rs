@@ -1,10 +1,8 @@
 //! One connection, from the moment it is accepted to its end.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
@@ -12,12 +10,13 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::ShutdownWatch;
 use prometheus::IntGauge;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::certificates::TlsListener;
 use super::exchange::{Exchange, Rest};
+use super::farewell;
 use super::http1::{self, Application};
 use super::places::{Full, Place};
 use super::proxy_protocol::{self, NoHeader, Speaker};
@@ -28,10 +27,6 @@ use super::transport::Transport;
 use crate::ops::metrics::{ConnectionRefusal, Handshake, ListenerKind};
 use crate::reply::error::EdgeError;
 use crate::request::peer::is_trusted;
-
-/// Longest wait for a client that was refused to read why and to end the connection: one that is closed while input is
-/// unread is reset, and its client may then never see the answer.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Refused connections that are waited for at once. Those beyond are closed without a word.
 const MAX_LINGERING: usize = 64;
@@ -182,23 +177,11 @@ async fn refuse<A>(
     };
     shared.metrics.clients().refused(reason);
     if tls.is_none() && shared.lingering.fetch_add(1, Ordering::Relaxed) < MAX_LINGERING {
-        let _ = timeout(LINGER, tell(stream, &answer)).await;
+        farewell::tell(stream, &answer).await;
     }
     if tls.is_none() {
         shared.lingering.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Tells a client why it is refused, and waits until it has closed the connection.
-async fn tell(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    answer: &EdgeError,
-) -> io::Result<()> {
-    stream.write_all(&answer.last_answer()).await?;
-    stream.shutdown().await?;
-    let mut unread = [0; 1024];
-    while stream.read(&mut unread).await? > 0 {}
-    Ok(())
 }
 
 /// Counts a connection for as long as it lives.

@@ -25,13 +25,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, timeout};
 
 use super::IDLE_TIMEOUT;
+use super::farewell;
 use super::shared::Phase;
 use super::stream::{ClientStream, MAX_HEADER_BYTES, RECEIVED_BYTES, without_empty_lines};
 use crate::reply::error::EdgeError;
 use crate::request::{Scheme, framing};
-
-/// How long a client may take to be told that it was refused.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Whom requests are for.
 pub trait Application: Send + Sync + 'static {
@@ -123,13 +121,15 @@ pub(super) async fn serve<A: Application>(
             }
             Came::Request(head) => {
                 if let Some(error) = refused(&head, client.ahead()) {
-                    let _ = timeout(FAREWELL, client.send(&error.last_answer(), b"")).await;
-                    return;
+                    return farewell::tell(client.into_transport(), &error).await;
                 }
                 match through_pingora(app.proxy(), client, head, shutdown).await {
                     Some(returned) => client = returned,
                     None => return,
                 }
+            }
+            Came::Nothing if client.is_over() => {
+                return farewell::linger(client.into_transport()).await;
             }
             Came::Nothing => return,
         }

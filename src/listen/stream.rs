@@ -156,6 +156,16 @@ impl ClientStream {
         !self.is_given && self.exchange.awaited() == Awaited::Nothing && is_whole
     }
 
+    /// Whether nothing more is read, and the client was told why if it had said anything.
+    pub(super) fn is_over(&self) -> bool {
+        self.deadline.is_over
+    }
+
+    /// What carries it, for a last word.
+    pub(super) fn into_transport(self: Box<Self>) -> Transport {
+        self.transport
+    }
+
     /// Whose connection it is.
     pub(super) fn client_address(&self) -> Option<SocketAddr> {
         let digest = self.get_socket_digest()?;

@@ -132,6 +132,31 @@ async fn a_blank_in_a_target_is_refused() {
 }
 
 #[tokio::test]
+async fn whoever_still_sends_what_is_refused_is_told_why() {
+    let vms = Scripted::answering(EMPTY).await;
+    let edge = TestEdge::before(vms.address);
+    let large = "x".repeat(4 << 20);
+    for (head, status, message) in [
+        ("GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400, "Bad Request"),
+        (
+            "GET / HTTP/1.1\r\nX: ",
+            431,
+            "Request Header Fields Too Large",
+        ),
+    ] {
+        let mut client = Client::connect(edge.address).await;
+        let sent = client
+            .wire
+            .try_send(format!("{head}{large}").as_bytes())
+            .await;
+        sent.expect("it is received to the end");
+        client.response().await.assert_edge_error(status, message);
+        client.wire.closed().await;
+    }
+    assert_eq!(vms.connections(), 0);
+}
+
+#[tokio::test]
 async fn connect_is_not_allowed() {
     let vms = Scripted::answering(EMPTY).await;
     let edge = TestEdge::before(vms.address);
