@@ -36,7 +36,7 @@ pub use bound::{Bound, Revocation};
 pub use change::Change;
 pub use fault::{ConfigError, Fault};
 pub use identity::{ClientCa, Identity, IdentityFault, Validity};
-pub use material::{MaterialError, Token, read_authorities};
+pub use material::{MaterialError, Token, UserToken, read_authorities};
 pub use route::{PathPattern, Segment};
 
 /// Reads a duration as the file spells it, for the command line.
@@ -73,6 +73,8 @@ pub struct Config {
     pub log: Log,
     /// `[tracing]`: where spans are sent.
     pub tracing: Tracing,
+    /// `[canary]`: two test users whose answers are held against each other.
+    pub canary: Canary,
 }
 
 /// `[server]`: towards the clients.
@@ -487,6 +489,33 @@ impl fmt::Display for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "http://{}{}", self.server, self.path)
     }
+}
+
+/// `[canary]`: two test users, and what they ask the edge for now and then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canary {
+    /// The two, with different tokens; `None`, the default: there is no canary.
+    pub users: Option<[TestUser; 2]>,
+    /// What both ask for: distinct, 1 to 2⁶³ − 1; with users at least one and no more than the endpoint's `max_ids`.
+    /// Default: none.
+    pub ids: Vec<u64>,
+    /// The endpoint that they ask. Default: the first.
+    pub batch: EndpointId,
+    /// Time from one round to the next, 100ms to 1d. Default 1m.
+    pub interval: Duration,
+    /// Their X-Client; with users, one of `headers.clients`. Default `ios`.
+    pub client: String,
+    /// Their X-UUID: 1 to 128 visible ASCII characters. Default `vms-edge-canary`.
+    pub device: String,
+}
+
+/// A user of the VMS who is there to be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestUser {
+    /// Where the token came from.
+    pub token_file: PathBuf,
+    /// The token that was in it.
+    pub token: UserToken,
 }
 
 /// How a log line is written.

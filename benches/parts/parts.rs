@@ -12,7 +12,7 @@ use bytes::Bytes;
 use pingora_http::RequestHeader;
 use vms_edge::batch::fill::{Filler, Task};
 use vms_edge::batch::waits::Waits;
-use vms_edge::batch::{Asked, BatchEndpoint, Outcome, Reply};
+use vms_edge::batch::{Asked, AskedBy, BatchEndpoint, Outcome, Reply};
 use vms_edge::cache::clock::Clock;
 use vms_edge::cache::freshness::{Jitter, Windows};
 use vms_edge::cache::header::StoredHeader;
@@ -264,6 +264,7 @@ impl Edge {
             body: Bytes::new(),
             peer: self.peer,
             correlation: &Correlation::drawn(),
+            by: AskedBy::Client,
         };
         let mut waits = Waits::default();
         let mut answering = pin!(self.endpoint.answer(&self.filler, asked, &mut waits));

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::StartError;
 use crate::batch::BatchEndpoint;
+use crate::batch::canary::{self, Canary};
 use crate::batch::fill::{Filler, Landed};
 use crate::batch::invalidate::Invalidator;
 use crate::cache::clock::Clock;
@@ -47,7 +48,8 @@ pub(super) struct Lasting {
     keys: Arc<KeyMaker>,
 }
 
-/// What is done for a site beside its requests, until it is dropped: its names are resolved again and its servers checked.
+/// What is done for a site beside its requests, until it is dropped: its names are resolved again, its servers checked, and
+/// its canaries sent.
 pub(super) struct Upkeep {
     _tasks: JoinSet<()>,
 }
@@ -198,6 +200,9 @@ impl Upkeep {
         if upstream.health.check != HealthCheck::Never {
             let checker = Arc::new(Checker::new(upstream, Arc::clone(&site.servers)));
             tasks.spawn_on(checker::keep_checked(checker), runtime);
+        }
+        if let Some(canary) = Canary::of(&site.config, &site.endpoints, &site.filler) {
+            tasks.spawn_on(canary::keep_asking(canary), runtime);
         }
         Self { _tasks: tasks }
     }

@@ -285,6 +285,18 @@ impl Filler {
         }));
     }
 
+    /// The VMS's own answer to a batch, whatever is stored or in flight; nothing of it is kept or counted.
+    ///
+    /// # Errors
+    ///
+    /// When the VMS cannot be asked.
+    pub(super) async fn ask_past_memory(&self, asked: &Asked<'_>) -> Result<Answer, FetchError> {
+        let request = Question::whole(asked).into_request(self);
+        let (request, body) = request.map_err(FetchError::Broken)?;
+        let mut course = Course::default();
+        self.origin.fetch(&request, &body, &mut course).await
+    }
+
     /// Leaves what is stale unrefreshed for a moment if this is what came of fetching it, or for as long as the VMS asks.
     fn rest_after(&self, key: &Key, filled: &Result<Filled, FetchError>) {
         let header = match filled {

@@ -9,7 +9,7 @@ use std::fmt::{self, Display};
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::{Config, Server};
+use super::{Canary, Config, Server};
 
 /// A key that has another value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,6 +53,18 @@ impl Config {
                 key: "admin.token_file".to_owned(),
                 before: Some("a token".to_owned()),
                 after: Some("another token in the same file".to_owned()),
+            });
+        }
+        let files = |canary: &Canary| {
+            let users = canary.users.as_ref();
+            users.map(|users| users.clone().map(|user| user.token_file))
+        };
+        if files(&self.canary) == files(&before.canary) && self.canary.users != before.canary.users
+        {
+            changes.push(Change {
+                key: "canary.token_files".to_owned(),
+                before: Some("tokens".to_owned()),
+                after: Some("other tokens in the same files".to_owned()),
             });
         }
         for tls in &self.server.tls {
@@ -195,6 +207,27 @@ mod tests {
             "admin.token_file: a token -> another token in the same file"
         );
         assert_eq!(changes.len(), 1);
+    }
+
+    #[test]
+    fn other_tokens_of_a_canary_are_a_change_and_not_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let [one, other] = ["ann", "bob"].map(|user| directory.path().join(user));
+        let text = format!(
+            "[canary]\ntoken_files = ['{}', '{}']\nids = [1]",
+            one.display(),
+            other.display()
+        );
+        std::fs::write(&one, "tok-1").unwrap();
+        std::fs::write(&other, "tok-2").unwrap();
+        let before = accepted(&text);
+        std::fs::write(&other, "tok-3").unwrap();
+        let changes = accepted(&text).changes_since(&before);
+        let changes: Vec<String> = changes.iter().map(Change::to_string).collect();
+        assert_eq!(
+            changes,
+            ["canary.token_files: tokens -> other tokens in the same files"]
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! list for people, and [`Config::effective`] prints it; tests hold the three together.
 
 mod batch;
+mod canary;
 mod compression;
 mod headers;
 mod invalidate;
@@ -60,6 +61,9 @@ fn config(mut top: Section<'_>) -> Option<Config> {
         .and_then(|section| server::admin(section, &listen));
     let log = top.section("log").and_then(log);
     let tracing = top.section("tracing").and_then(tracing::tracing);
+    let canary = top
+        .section("canary")
+        .and_then(|section| canary::canary(section, batches.as_deref(), headers.as_ref()));
     top.finish();
     Some(Config {
         upstream: upstream?,
@@ -72,6 +76,7 @@ fn config(mut top: Section<'_>) -> Option<Config> {
         admin: admin?,
         log: log?,
         tracing: tracing?,
+        canary: canary?,
         server: server?,
     })
 }

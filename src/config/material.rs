@@ -1,12 +1,15 @@
-//! The files that the configuration names: certificate authorities, the admin token, and what can be wrong with them.
+//! The files that the configuration names: certificate authorities, tokens, and what can be wrong with them.
 //!
-//! No message from here quotes what was in a file, and the token itself is not kept: see [`Token`].
+//! No message from here quotes what was in a file. The admin listener's token itself is not kept (see [`Token`]); those of
+//! test users are, since they are sent (see [`UserToken`]).
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use bytes::Bytes;
+use http::HeaderValue;
 use pingora_core::tls::{CertificateDer, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 
@@ -17,6 +20,8 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 const MIN_TOKEN_CHARACTERS: usize = 16;
 /// A longer one would not fit a request's header in common clients.
 const MAX_TOKEN_CHARACTERS: usize = 1024;
+/// A request with a longer one is not understood.
+const MAX_USER_TOKEN_CHARACTERS: usize = 8 << 10;
 
 /// Why a file that the configuration names is of no use. Reads on after the file's name.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +63,9 @@ pub enum MaterialError {
     /// Characters that cannot be sent in an Authorization header.
     #[error("holds a token with spaces or other characters than visible ASCII")]
     TokenCharacters,
+    /// Characters that do not make one plain token for every reader.
+    #[error("holds a token with a comma, spaces or other characters than visible ASCII")]
+    UserTokenCharacters,
     /// Too short or too long.
     #[error("holds a token of {0} characters")]
     TokenLength(usize),
@@ -100,6 +108,23 @@ impl fmt::Display for Token {
     }
 }
 
+/// A test user's secret, as it is sent to the VMS. Nothing shows it but [`UserToken::authorization`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct UserToken(HeaderValue);
+
+impl UserToken {
+    /// The field by which it is sent; marked as sensitive, so that it is not shown either.
+    pub fn authorization(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for UserToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UserToken(********)")
+    }
+}
+
 /// Reads a whole file, within bounds.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, MaterialError> {
     let mut bytes = Vec::new();
@@ -138,17 +163,39 @@ pub fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Mat
 /// Reads a token: one line, with or without a line break at its end.
 pub(super) fn read_token(path: &Path) -> Result<Token, MaterialError> {
     let bytes = read(path)?;
-    let text = str::from_utf8(&bytes).map_err(|_| MaterialError::TokenCharacters)?;
-    let line = text
-        .strip_suffix('\n')
-        .map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    Token::new(str::from_utf8(line(&bytes)?).map_err(|_| MaterialError::TokenCharacters)?)
+}
+
+/// Reads the token of a test user, in the same form.
+pub(super) fn read_user_token(path: &Path) -> Result<UserToken, MaterialError> {
+    let bytes = read(path)?;
+    let token = line(&bytes)?;
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && *byte != b',';
+    if !token.iter().all(is_plain) {
+        return Err(MaterialError::UserTokenCharacters);
+    }
+    if token.len() > MAX_USER_TOKEN_CHARACTERS {
+        return Err(MaterialError::TokenLength(token.len()));
+    }
+    let field = [b"Bearer ", token].concat();
+    let field = HeaderValue::from_maybe_shared(Bytes::from(field));
+    let mut field = field.map_err(|_| MaterialError::UserTokenCharacters)?;
+    field.set_sensitive(true);
+    Ok(UserToken(field))
+}
+
+/// The one line of a file.
+fn line(bytes: &[u8]) -> Result<&[u8], MaterialError> {
+    let line = bytes
+        .strip_suffix(b"\n")
+        .map_or(bytes, |line| line.strip_suffix(b"\r").unwrap_or(line));
     if line.is_empty() {
         return Err(MaterialError::NoToken);
     }
-    if line.contains('\n') {
+    if line.contains(&b'\n') {
         return Err(MaterialError::TokenLines);
     }
-    Token::new(line)
+    Ok(line)
 }
 
 #[cfg(test)]
@@ -232,6 +279,15 @@ mod tests {
     fn a_token_never_shows_itself() {
         let token = Token::new("correct-horse-battery").unwrap();
         assert_eq!(format!("{token} {token:?}"), "******** Token(********)");
+    }
+
+    #[test]
+    fn a_users_token_is_sent_and_not_shown() {
+        let directory = TempDir::new().unwrap();
+        let token = read_user_token(&file(&directory, "tok-1-ios\n")).unwrap();
+        assert_eq!(token.authorization(), "Bearer tok-1-ios");
+        let shown = format!("{token:?} {:?}", token.authorization());
+        assert_eq!(shown, "UserToken(********) Sensitive");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use toml::Value;
 
 use super::names::{CHECKS, FORMATS, LEVELS, ORDERS, name_of};
 use super::units::{duration_text, size_text};
-use super::{Admin, Batch, Collector, Compression, Config, Invalidate, Scopes, Tracing};
+use super::{Admin, Batch, Canary, Collector, Compression, Config, Invalidate, Scopes, Tracing};
 
 impl Config {
     /// The configuration in effect as TOML, in the file's own spelling and order, secrets masked.
@@ -43,6 +43,7 @@ impl Config {
         page.key("request_id", self.log.request_id);
         page.key("slow", quote(duration_text(self.log.slow)));
         tracing(&mut page, &self.tracing);
+        canary(&mut page, &self.canary, &self.batches);
         page.text
     }
 }
@@ -111,6 +112,22 @@ fn admin(page: &mut Page, admin: &Admin) {
     }
 }
 
+fn canary(page: &mut Page, canary: &Canary, batches: &[Batch]) {
+    let files = canary.users.iter().flatten();
+    let files = files.map(|user| user.token_file.display());
+    let asked = batches.iter().find(|batch| batch.endpoint == canary.batch);
+    page.table("[canary]");
+    page.key("token_files", list(files));
+    if canary.users.is_some() {
+        page.line("# tokens: ********");
+    }
+    page.key("ids", numbers(&canary.ids));
+    page.key("batch", quote(&asked.expect("an endpoint is asked").path));
+    page.key("interval", quote(duration_text(canary.interval)));
+    page.key("client", quote(&canary.client));
+    page.key("device", quote(&canary.device));
+}
+
 #[derive(Default)]
 struct Page {
     text: String,
@@ -139,6 +156,11 @@ fn quote(value: impl Display) -> Value {
 
 fn list<T: Display>(items: impl IntoIterator<Item = T>) -> Value {
     Value::Array(items.into_iter().map(quote).collect())
+}
+
+fn numbers(items: &[u64]) -> Value {
+    let number = |&item: &u64| Value::Integer(i64::try_from(item).expect("it was read as one"));
+    Value::Array(items.iter().map(number).collect())
 }
 
 fn path_or_empty(path: Option<&Path>) -> Value {
@@ -249,6 +271,14 @@ endpoint = ""
 sample = 0.01
 service_name = "vms-edge"
 timeout = "5s"
+
+[canary]
+token_files = []
+ids = []
+batch = "/api/v1/intercom/shows"
+interval = "1m"
+client = "ios"
+device = "vms-edge-canary"
 "#
         );
     }
@@ -264,6 +294,23 @@ timeout = "5s"
         assert!(
             !shown.contains("correct-horse") && !format!("{config:?}").contains("correct-horse")
         );
+        assert_eq!(Config::parse(&shown, "shown"), Ok(config));
+    }
+
+    #[test]
+    fn the_tokens_of_a_canary_are_masked() {
+        let directory = tempfile::tempdir().unwrap();
+        let [one, other] = ["ann", "bob"].map(|user| directory.path().join(user));
+        std::fs::write(&one, "correct-horse-battery").unwrap();
+        std::fs::write(&other, "staple-correct-horse").unwrap();
+        let config = accepted(&format!(
+            "[canary]\ntoken_files = ['{}', '{}']\nids = [1]",
+            one.display(),
+            other.display()
+        ));
+        let shown = config.effective();
+        assert!(shown.contains("# tokens: ********\n"), "{shown}");
+        assert!(!format!("{shown}{config:?}").contains("correct-horse"));
         assert_eq!(Config::parse(&shown, "shown"), Ok(config));
     }
 
@@ -332,6 +379,20 @@ timeout = "5s"
         )
     }
 
+    /// One without users, which have their tokens from files.
+    fn any_canary(batch: EndpointId) -> impl Strategy<Value = Canary> {
+        let ids = btree_set(1..=u64::MAX >> 1, 0..4);
+        let rest = (duration(100, 86_400_000), "[!-~]{1,8}", "[!-~]{1,128}");
+        (ids, rest).prop_map(move |(ids, (interval, client, device))| Canary {
+            users: None,
+            ids: ids.into_iter().collect(),
+            batch,
+            interval,
+            client,
+            device,
+        })
+    }
+
     fn any_compression() -> impl Strategy<Value = Compression> {
         let codings = subsequence(Coding::ALL.to_vec(), 0..=3).prop_shuffle();
         let sizes = (64..=(1_u64 << 20), (1_u64 << 20)..=(1_u64 << 36));
@@ -375,9 +436,10 @@ timeout = "5s"
         #[test]
         fn what_is_shown_is_read_back_the_same(
             upstream in any_upstream(),
-            (batches, invalidate) in any_batches().prop_flat_map(|batches| {
+            (batches, invalidate, canary) in any_batches().prop_flat_map(|batches| {
                 let rules = any_invalidate(batches[0].endpoint);
-                (Just(batches), rules)
+                let canary = any_canary(batches[batches.len() - 1].endpoint);
+                (Just(batches), rules, canary)
             }),
             threads in 1..=1_024_usize,
             max_bytes in 1_048_576..=(1_u64 << 40),
@@ -412,6 +474,7 @@ timeout = "5s"
             config.log.slow = slow;
             config.limits = limits;
             config.tracing = tracing;
+            config.canary = canary;
             let shown = config.effective();
             prop_assert_eq!(Config::parse(&shown, "shown").map_err(|error| error.to_string()), Ok(config), "{}", shown);
         }

@@ -129,7 +129,7 @@ fn every_fault_is_told_in_file_order_and_what_is_missing_comes_last() {
          conf/edge.toml:8: admin.listen: 9090 is an integer, not a string; \
          allowed: IP:PORT, such as 0.0.0.0:8080, 127.0.0.1:8080 or [::]:8080\n\
          conf/edge.toml:9: upstreams: unknown key, did you mean upstream?; \
-         allowed: server, upstream, batch, headers, invalidate, cache, compression, limits, admin, log, tracing\n\
+         allowed: server, upstream, batch, headers, invalidate, cache, compression, limits, admin, log, tracing, canary\n\
          conf/edge.toml: upstream.servers: is required; \
          allowed: a list of: HOST:PORT, such as 10.0.0.5:9000, [fd00::5]:9000 or vms.local:9000"
     );

@@ -13,7 +13,7 @@ use super::{RequestContext, client};
 use crate::batch::explain::Explainer;
 use crate::batch::fill::Filler;
 use crate::batch::invalidate::Invalidator;
-use crate::batch::{Asked, BatchEndpoint, Outcome, Reply};
+use crate::batch::{Asked, AskedBy, BatchEndpoint, Outcome, Reply};
 use crate::config::Config;
 use crate::ops::explain::{Explanation, Supposed};
 use crate::origin::fetch::Queue;
@@ -160,6 +160,7 @@ impl Site {
             body,
             peer: ctx.peer,
             correlation: &ctx.correlation,
+            by: AskedBy::Client,
         };
         let waits = &mut ctx.times.waits;
         Ok(match endpoint.answer(&self.filler, asked, waits).await {

@@ -38,8 +38,8 @@ use crate::request::decline::Bypass;
 pub use clients::ClientMetrics;
 use fetches::Fetches;
 pub use label::{
-    CertificateReload, ConnectionRefusal, FetchOutcome, Handshake, ItemResult, Label, LimitedBy,
-    ListenerKind, ReloadResult, RequestKind, SpanResult, StatusClass, UpgradeResult,
+    CanaryResult, CertificateReload, ConnectionRefusal, FetchOutcome, Handshake, ItemResult, Label,
+    LimitedBy, ListenerKind, ReloadResult, RequestKind, SpanResult, StatusClass, UpgradeResult,
 };
 use life::Life;
 use process::Process;
@@ -146,6 +146,7 @@ pub struct Metrics {
     encoded: CounterPer<Coding>,
     order_contradictions: IntCounter,
     foreign_shelves: IntCounter,
+    canary_runs: CounterPer<CanaryResult>,
     life: Life,
     watched: Watched,
     process: Process,
@@ -212,6 +213,11 @@ impl Metrics {
                 "vms_edge_foreign_shelves_total",
                 "Shelves dropped since something on them, or brought for them, was fetched for another user.",
             ),
+            canary_runs: CounterPer::new(
+                r,
+                "vms_edge_canary_runs_total",
+                "Rounds of the two test users, by what they have shown.",
+            ),
             life: Life::new(r),
             watched: Watched::default(),
             process: Process::new(),
@@ -271,6 +277,11 @@ impl Metrics {
     /// Counts a shelf on which, or for which, something was found that was fetched for another user.
     pub fn foreign_shelf(&self) {
         self.foreign_shelves.inc();
+    }
+
+    /// Counts a round of the canaries.
+    pub fn canary(&self, result: CanaryResult) {
+        self.canary_runs.add(result, 1);
     }
 
     /// Counts an invalidation.

@@ -9,6 +9,7 @@ mod admin;
 mod ageing;
 mod answers;
 mod breaker;
+mod canary;
 mod checks;
 mod clients;
 mod codings;

@@ -12,7 +12,7 @@ use pingora_http::RequestHeader;
 use super::super::fill::Filler;
 use super::super::invalidate::Invalidator;
 use super::super::waits::Waits;
-use super::super::{Asked, BatchEndpoint, Outcome, Reply};
+use super::super::{Asked, AskedBy, BatchEndpoint, Outcome, Reply};
 use super::history::{Asker, IDS, Moment, Scope};
 use super::oracle::{self, Given, Question, Stored};
 use super::phones::{CONFIG, LANGUAGE, asking, phone};
@@ -275,6 +275,7 @@ impl World {
                     &[],
                 ),
                 correlation: &Correlation::drawn(),
+                by: AskedBy::Client,
             };
             let given = match endpoint.answer(&filler, asked, &mut Waits::default()).await {
                 Outcome::PassThrough(reason) => Given::PassedThrough(reason),

@@ -160,6 +160,28 @@ impl<'a> Section<'a> {
         Some(parsed)
     }
 
+    /// A list of whole numbers, each only once; empty where the file says nothing.
+    pub(in crate::config) fn numbers(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<i64>,
+    ) -> Option<Vec<u64>> {
+        let Some(value) = self.take(key) else {
+            return Some(Vec::new());
+        };
+        let allowed = format!("a whole number, {} to {}", range.start(), range.end());
+        self.each(key, value, &allowed, |value| {
+            let DeValue::Integer(integer) = value else {
+                return Err(type_problem(value, "an integer"));
+            };
+            i64::from_str_radix(integer.as_str(), integer.radix())
+                .ok()
+                .filter(|number| range.contains(number))
+                .and_then(|number| u64::try_from(number).ok())
+                .ok_or_else(|| format!("{integer} is out of range"))
+        })
+    }
+
     /// A list of strings, each only once; may be empty.
     pub(in crate::config) fn list<T: PartialEq>(
         &mut self,
@@ -227,20 +249,34 @@ impl<'a> Section<'a> {
         value: &'a Spanned<DeValue<'a>>,
         kind: &Kind<T>,
     ) -> Option<Vec<T>> {
+        self.each(key, value, kind.allowed, |value| parse(value, kind))
+    }
+
+    /// The items of a list, each only once.
+    fn each<T: PartialEq>(
+        &self,
+        key: &'static str,
+        value: &'a Spanned<DeValue<'a>>,
+        allowed: &str,
+        parse: impl Fn(&'a DeValue<'a>) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
         let DeValue::Array(list) = value.get_ref() else {
             let problem = type_problem(value.get_ref(), "a list");
-            return self.refuse(key, problem, format!("a list of: {}", kind.allowed));
+            return self.refuse(key, problem, format!("a list of: {allowed}"));
         };
         // Unsound items keep their place, so that a repetition is told with the index of the first.
         let mut items: Vec<Option<T>> = Vec::new();
         for (index, value) in list.iter().enumerate() {
-            let item = parse(value.get_ref(), kind)
-                .map_err(|problem| Wrong::new(problem, kind.allowed))
+            let item = parse(value.get_ref())
+                .map_err(|problem| Wrong::new(problem, allowed))
                 .and_then(|item| {
                     match items.iter().position(|other| other.as_ref() == Some(&item)) {
                         None => Ok(item),
                         Some(first) => {
-                            let shown = value.get_ref().as_str().map(quoted).unwrap_or_default();
+                            let shown = match value.get_ref() {
+                                DeValue::Integer(integer) => integer.to_string(),
+                                other => other.as_str().map(quoted).unwrap_or_default(),
+                            };
                             let problem = format!("{shown} repeats {}[{first}]", self.full(key));
                             Err(Wrong::new(problem, "each only once"))
                         }

@@ -211,6 +211,22 @@ label! {
     }
 }
 
+label! {
+    /// What a round of the canaries has shown.
+    CanaryResult as "result" {
+        /// Each was shown what the VMS shows.
+        Ok = "ok",
+        /// One was shown what only the other may see.
+        Leak = "leak",
+        /// Nothing of the other's, but not what the VMS shows now: something has changed, or always does.
+        Differs = "differs",
+        /// Nothing: the VMS shows the same to both.
+        Indistinct = "indistinct",
+        /// Nothing: the VMS, or the edge, gave no items.
+        Unavailable = "unavailable",
+    }
+}
+
 label!(BatchResult as "result");
 label!(Bypass as "reason");
 label!(Coding as "coding");
