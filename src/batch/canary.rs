@@ -11,7 +11,8 @@
 //! answers. What the two ask is not counted among the requests of clients, and their fetches are.
 //!
 //! What the VMS changes meanwhile is no leak: what it has itself shown to a user stays that user's for as long as it may be
-//! answered from memory, and before a leak is told, both are asked for at the VMS once more.
+//! answered from memory, and before a leak is told, both are asked for at the VMS once more. Memory may be older than who
+//! asks here, since it outlives a reload: what it has from before is not answered, but fetched anew first.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -49,6 +50,16 @@ pub struct Canary {
     config: Arc<Config>,
     /// For how long the edge may answer what the VMS has shown.
     longest: Duration,
+    memory: Memory,
+}
+
+/// What the edge has stored for the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    /// What the VMS showed before anybody noted it, perhaps.
+    Unknown,
+    /// What the VMS showed since.
+    Known,
 }
 
 /// One of them.
@@ -86,6 +97,7 @@ impl Canary {
             filler: Arc::clone(filler),
             config: Arc::clone(config),
             longest: Windows::new(&endpoint.config).longest(),
+            memory: Memory::Unknown,
         })
     }
 
@@ -100,6 +112,7 @@ impl Canary {
             return CanaryResult::Unavailable;
         };
         let shown = [first, second];
+        self.memory = Memory::Known;
         if !self.foreign(&shown).iter().all(Vec::is_empty) {
             // The VMS may have changed it between one question and the next. If it does not answer, it stands.
             self.direct().await;
@@ -166,8 +179,10 @@ impl Canary {
         let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), Scheme::Http, trusted);
         let (endpoint, keyed) = (&self.endpoint, self.endpoint.vary());
         let batch = endpoint.understand(request, b"", checked, &keyed, peer, &self.filler.keys);
+        let mut batch = batch.ok()?;
+        batch.no_cache = self.memory == Memory::Unknown;
         Some(Asked {
-            batch: batch.ok()?,
+            batch,
             keyed,
             request,
             body: Bytes::new(),

@@ -146,6 +146,20 @@ async fn what_has_changed_in_the_vms_is_no_leak() {
 }
 
 #[tokio::test]
+async fn what_a_user_lost_before_a_reload_and_memory_has_still_is_no_leak() {
+    let users = Users::asking(THREE);
+    let world = World::with(&users.settings).await;
+    rounds_more(&world.edge, "ok", 1).await;
+    // From now on only the second may see it, and the first is answered from memory.
+    world.vms.take_away(1, 1);
+    rounds_more(&world.edge, "differs", 1).await;
+    let applied = world.edge.reload(&users.settings);
+    assert!(matches!(applied, Outcome::Applied { .. }), "{applied:?}");
+    rounds_more(&world.edge, "ok", 2).await;
+    assert_eq!(rounds(&world.edge, "leak").await, 0);
+}
+
+#[tokio::test]
 async fn users_who_see_the_same_prove_nothing_and_somebody_is_told_once() {
     let users = Users::asking("[4]");
     let world = World::with(&users.settings).await;
