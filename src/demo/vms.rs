@@ -206,7 +206,8 @@ impl StandIn {
         self.inner.world.give_back(user, id);
     }
 
-    /// From now on every intercom says in a member `viewer` for which user, device and language it is.
+    /// From now on every intercom says in a member `viewer` for which user, device, language, client and region (by
+    /// X-Client and X-Region) it is. That answers depend on the last two is said nowhere.
     pub fn name_viewers(&self) {
         self.inner.world.name_viewers();
     }
@@ -293,7 +294,7 @@ impl StandIn {
     }
 
     /// What the VMS would answer to a batch now, without anything being counted, held or spoilt. Of the headers,
-    /// X-UUID and hl count.
+    /// X-UUID and hl count, and what [`StandIn::name_viewers`] adds.
     pub fn batch_answer(
         &self,
         endpoint: Endpoint,
@@ -315,6 +316,7 @@ impl StandIn {
             user,
             device: &device,
             language: &language,
+            others: &routes::others(headers),
         };
         answer_of(routes::batch::answer(
             world,

@@ -3,7 +3,8 @@
 //!
 //! The model of `batch` (`src/batch/model.rs`) plays the deciding parts alone, and more orders of events. Only this one
 //! goes through sockets: it finds what is lost between the parts, in reading requests, in headers and bytes that differ from
-//! the VMS's own, in an order that has to be learnt, and in configurations that are reloaded under way.
+//! the VMS's own, in an order that has to be learnt, and in configurations that are reloaded under way. Every item says for
+//! whom it is, and an edge that is configured to forget of it what it must not is found out.
 
 mod history;
 mod oracle;
@@ -15,6 +16,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use vms_edge::demo::vms::{Endpoint, Order};
 
@@ -215,6 +217,9 @@ const SCHEDULES_PER_EDGE: usize = 100;
 /// How many schedules each test plays.
 const SCHEDULES: u32 = 800;
 
+/// Within how many schedules a wrong edge must be found out.
+const SCHEDULES_PER_FAULT: usize = 200;
+
 /// How often a schedule is played before it counts as none that fails, once one has.
 const TRIES: usize = 10;
 
@@ -302,4 +307,34 @@ async fn what_was_fetched_before_a_refusal_and_comes_after_it_is_not_answered() 
         let judged = stage.play(&schedule).await;
         judged.unwrap_or_else(|wrong| panic!("{wrong}"));
     }
+}
+
+/// How many schedules it takes to find an edge out whose keys cover no header but these.
+fn found_out_after(vary: &str) -> Option<usize> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let settings = format!("headers.vary = {vary}\n");
+    let mut stage = runtime.block_on(Stage::with(Order::Ascending, &settings));
+    let mut runner = TestRunner::deterministic();
+    (1..=SCHEDULES_PER_FAULT).find(|_| {
+        let schedule = schedule::schedules(Vms::Well).new_tree(&mut runner);
+        let Schedule(mut steps) = schedule.unwrap().current();
+        // Another configuration would mend it.
+        steps.retain(|step| !matches!(step, Step::Reload(_)));
+        runtime.block_on(stage.play(&Schedule(steps))).is_err()
+    })
+}
+
+#[test]
+fn an_edge_whose_keys_forget_the_phone_the_language_or_the_client_is_found_out() {
+    for vary in [
+        r#"["X-Client", "Hl"]"#,
+        r#"["X-UUID", "X-Client"]"#,
+        r#"["X-UUID", "Hl"]"#,
+    ] {
+        assert!(found_out_after(vary).is_some(), "{vary}");
+    }
+    assert_eq!(found_out_after(r#"["X-UUID", "X-Client", "Hl"]"#), None);
 }

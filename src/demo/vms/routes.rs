@@ -73,6 +73,7 @@ pub(crate) fn answer(world: &World, call: Call<'_>, order: Order) -> Outcome {
         user,
         device: &device,
         language: &language,
+        others: &others(call.headers),
     };
     Outcome::Answer(match route {
         Route::Batch(endpoint) => {
@@ -178,6 +179,14 @@ pub(crate) fn language(headers: &HeaderMap, input: Option<&Input>) -> String {
     };
     let header = input::last(headers, "hl").map(|language| language.into_owned());
     header.or_else(from_input).unwrap_or_default()
+}
+
+/// The client and the region, which matter only where items say for whom they are.
+pub(crate) fn others(headers: &HeaderMap) -> [String; 2] {
+    ["x-client", "x-region"].map(|name| {
+        let last = input::last(headers, name);
+        last.unwrap_or_default().into_owned()
+    })
 }
 
 fn list(world: &World, viewer: Viewer<'_>) -> Answer {

@@ -34,6 +34,8 @@ pub(crate) struct Viewer<'a> {
     pub(crate) device: &'a str,
     /// The `hl` header or parameter, empty when there is none.
     pub(crate) language: &'a str,
+    /// What else of the request items depend on once they say for whom they are.
+    pub(crate) others: &'a [String],
 }
 
 /// One intercom as one viewer sees it.
@@ -160,8 +162,10 @@ impl World {
                 user,
                 device,
                 language,
+                others,
             } = viewer;
-            intercom.viewer = Some(format!("{user} {device} {language}"));
+            let others = others.join(" ");
+            intercom.viewer = Some(format!("{user} {device} {language} {others}"));
         }
         Some(intercom)
     }
@@ -302,6 +306,7 @@ mod tests {
             user,
             device,
             language: "",
+            others: &[],
         }
     }
 
@@ -377,7 +382,7 @@ mod tests {
         };
         assert_eq!(named(&world), None);
         world.name_viewers();
-        assert_eq!(named(&world).as_deref(), Some("1 phone "));
+        assert_eq!(named(&world).as_deref(), Some("1 phone  "));
     }
 
     #[test]

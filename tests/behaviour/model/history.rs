@@ -215,6 +215,8 @@ impl History {
             let mut headers = HeaderMap::new();
             headers.insert("x-uuid", who.device.parse().unwrap());
             headers.insert("hl", who.language.parse().unwrap());
+            headers.insert("x-client", who.client.parse().unwrap());
+            headers.insert("x-region", who.region.parse().unwrap());
             // A session that nobody ends: who is refused is noted apart.
             let token = format!("tok-{}-look", self.users[user]);
             let token = Some(token.as_str());

@@ -104,7 +104,13 @@ pub(super) fn purge(body: &str) -> String {
 }
 
 fn request(token: &str, who: Who, method: &str, target: &str, more: &str, body: &str) -> String {
-    let (device, language) = (who.device, who.language);
+    let Who {
+        device,
+        language,
+        client,
+        region,
+        ..
+    } = who;
     let content = match body.is_empty() && method == "GET" {
         true => String::new(),
         false => format!(
@@ -114,6 +120,6 @@ fn request(token: &str, who: Who, method: &str, target: &str, more: &str, body: 
     };
     format!(
         "{method} {target} HTTP/1.1\r\nHost: vms.local\r\nAuthorization: Bearer {token}\r\nAccept: application/json\r\n\
-         X-Client: ios\r\nX-UUID: {device}\r\nHl: {language}\r\n{more}{content}\r\n{body}"
+         X-Client: {client}\r\nX-UUID: {device}\r\nHl: {language}\r\nX-Region: {region}\r\n{more}{content}\r\n{body}"
     )
 }

@@ -9,7 +9,7 @@ pub(super) const IDS: std::ops::RangeInclusive<u64> = 1..=6;
 /// Longest schedule.
 const MAX_STEPS: usize = 18;
 
-/// One who asks and writes: one of two users with a token, a phone and a language.
+/// One who asks and writes: one of two users with a token, a phone, a language, a client and a region.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Who {
     /// Which of the schedule's two users.
@@ -18,40 +18,64 @@ pub(super) struct Who {
     pub(super) session: &'static str,
     pub(super) device: &'static str,
     pub(super) language: &'static str,
+    pub(super) client: &'static str,
+    /// Which the edge learns from the VMS's `Vary`.
+    pub(super) region: &'static str,
 }
 
-const fn who(
-    user: usize,
-    session: &'static str,
-    device: &'static str,
-    language: &'static str,
-) -> Who {
-    Who {
-        user,
-        session,
-        device,
-        language,
-    }
-}
+const ANN: Who = Who {
+    user: 0,
+    session: "ios",
+    device: "phone",
+    language: "en",
+    client: "ios",
+    region: "east",
+};
+
+const BOB: Who = Who { user: 1, ..ANN };
 
 /// All of them: each of a user's differs from the first in little.
-pub(super) const EVERYONE: [Who; 6] = [
-    who(0, "ios", "phone", "en"),
-    who(0, "ios", "tablet", "en"),
-    who(0, "ios", "phone", "kk"),
-    who(0, "web", "phone", "en"),
-    who(1, "ios", "phone", "en"),
-    who(1, "ios", "tablet", "en"),
+pub(super) const EVERYONE: [Who; 8] = [
+    ANN,
+    Who {
+        device: "tablet",
+        ..ANN
+    },
+    Who {
+        language: "kk",
+        ..ANN
+    },
+    Who {
+        session: "web",
+        ..ANN
+    },
+    Who {
+        client: "android",
+        ..ANN
+    },
+    Who {
+        region: "west",
+        ..ANN
+    },
+    BOB,
+    Who {
+        device: "tablet",
+        ..BOB
+    },
 ];
 
 impl std::fmt::Debug for Who {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = ["ann", "bob"][self.user];
-        write!(
-            f,
-            "{name}/{}/{}/{}",
-            self.session, self.device, self.language
-        )
+        let Self {
+            session,
+            device,
+            language,
+            client,
+            region,
+            ..
+        } = self;
+        write!(f, "{name}/{session}/{device}/{language}/{client}/{region}")
     }
 }
 

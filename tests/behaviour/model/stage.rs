@@ -83,13 +83,19 @@ struct Play<'a> {
 
 impl Stage {
     pub(super) async fn new(order: Order) -> Self {
+        Self::with(order, "").await
+    }
+
+    /// One whose edge has other settings beside those that the oracle knows, until it is reloaded.
+    pub(super) async fn with(order: Order, more: &str) -> Self {
         let vms = StandIn::without_record();
         vms.set_order(order);
         vms.name_viewers();
+        vms.add_response_header("Vary", "X-Region");
         let serving = vms.start().await.expect("the loopback has free ports");
         let mut token = NamedTempFile::new().expect("there is room for a file");
         writeln!(token, "{}", requests::OPERATOR).expect("there is room for a token");
-        let settings = settings(token.path(), Reload::Nothing);
+        let settings = format!("{more}{}", settings(token.path(), Reload::Nothing));
         let edge = TestEdge::with(&[serving.address().to_string()], &settings);
         Self {
             operator: Client::connect(edge.admin).await,
