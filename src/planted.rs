@@ -1,20 +1,20 @@
 //! Faults planted in the deciding parts, so that the model of `batch` can show that it would find them.
 //!
 //! `planted!(NoFence)` is `false` in every build but the tests', and there too unless a test plants that fault, or several
-//! of which it is one. `confused!(FenceOfAnother, user)` is `user`, unless that fault is planted: then it is what stood there
-//! just before, as if two requests had been mixed up.
+//! of which it is one; of several it tells whether any of them is planted. `confused!(FenceOfAnother, user)` is `user`,
+//! unless that fault is planted: then it is what stood there just before, as if two requests had been mixed up.
 
 #[cfg(not(test))]
 macro_rules! planted {
-    ($fault:ident) => {
+    ($($fault:ident),+) => {
         false
     };
 }
 
 #[cfg(test)]
 macro_rules! planted {
-    ($fault:ident) => {
-        $crate::planted::is($crate::planted::Fault::$fault)
+    ($($fault:ident),+) => {
+        ($($crate::planted::is($crate::planted::Fault::$fault))||+)
     };
 }
 
@@ -55,16 +55,40 @@ mod tests_only {
         KeyWithoutDevice,
         /// Two languages of a phone share a key.
         KeyWithoutLanguage,
+        /// Two kinds of client share a key.
+        KeyWithoutClient,
+        /// A header that the VMS has named in `Vary` is learnt, and not in the key.
+        KeyWithoutLearnt,
+        /// Two names of the VMS share a key.
+        KeyWithoutHost,
+        /// What came by TLS and what did not share a key.
+        KeyWithoutScheme,
+        /// What a trusted proxy says of the first hop is not in the key.
+        KeyWithoutForwarded,
+        /// Parameters beside the ids are not in the key.
+        KeyWithoutParameters,
+        /// Ids in the query and ids in the body share a key, whatever stands beside them.
+        KeyWithoutForm,
+        /// Two endpoints share a key.
+        KeyWithoutEndpoint,
+        /// An endpoint that was away finds what it had before.
+        KeyWithoutEra,
         /// An answer that differs by what the key does not cover is stored all the same.
         StoresWhatVaries,
         /// A key is taken to cover what was learnt since it was made.
         LearnsBackwards,
+        /// Who waits is told an error that may differ by what the key does not cover.
+        SharesWhatVaries,
+        /// The shelf of another is looked at.
+        LooksAtAnother,
         /// A fill is put on the shelf of another.
         FillsAnother,
         /// A fetch carries another's request.
         AsksForAnother,
         /// A batch waits for the fetch of another key.
         WaitsAcrossKeys,
+        /// A batch waits for the fetch of another key of its user.
+        WaitsAcrossPhones,
         /// Nobody looks for whom it was fetched.
         NoOwnerCheck,
         /// A fill has the header of another.
@@ -77,12 +101,16 @@ mod tests_only {
         HoldsAnother,
         /// A tag tells ids, and not whose items.
         TagOfIds,
+        /// The tag of what was asked of a shelf last stands for whatever is asked of it.
+        TagOfTheLast,
         /// Another user is marked.
         MarksAnother,
         /// Another user's marks are looked at.
         FenceOfAnother,
         /// The refusal of a user ends another's items.
         RefusesAnother,
+        /// Nobody is known to have anything stored, so that no refusal ends it.
+        KnowsNobody,
         /// A batch waits for a fetch that began before a mark, and trusts it.
         TrustsOlder,
         /// Nobody ever waits: each fetches for himself.
@@ -108,6 +136,7 @@ mod tests_only {
     /// Faults by which users would be shown what is others', but that it is looked for whom everything was fetched.
     pub(crate) const OF_USERS: &[&[Fault]] = &[
         &[Fault::KeyWithoutToken],
+        &[Fault::LooksAtAnother],
         &[Fault::FillsAnother],
         &[Fault::AsksForAnother],
         &[Fault::WaitsAcrossKeys],
@@ -116,13 +145,26 @@ mod tests_only {
     /// Faults by which somebody is shown what is another's, another phone's, or in another language.
     pub(crate) const OF_ISOLATION: &[&[Fault]] = &[
         &[Fault::KeyWithoutToken, Fault::NoOwnerCheck],
+        &[Fault::LooksAtAnother, Fault::NoOwnerCheck],
         &[Fault::FillsAnother, Fault::NoOwnerCheck],
         &[Fault::AsksForAnother, Fault::NoOwnerCheck],
         &[Fault::WaitsAcrossKeys, Fault::NoOwnerCheck],
         &[Fault::KeyWithoutDevice],
         &[Fault::KeyWithoutLanguage],
+        &[Fault::KeyWithoutClient],
+        &[Fault::KeyWithoutLearnt],
+        &[Fault::KeyWithoutHost],
+        &[Fault::KeyWithoutScheme],
+        &[Fault::KeyWithoutForwarded],
+        &[Fault::KeyWithoutParameters],
+        &[Fault::KeyWithoutForm],
+        &[Fault::KeyWithoutEndpoint],
+        &[Fault::LooksAtAnother],
+        &[Fault::FillsAnother],
+        &[Fault::WaitsAcrossPhones],
         &[Fault::StoresWhatVaries],
         &[Fault::LearnsBackwards],
+        &[Fault::SharesWhatVaries],
         &[Fault::HeaderOfAnother],
         &[Fault::PlainOfAnother],
         &[Fault::CodedOfAnother],
@@ -132,6 +174,9 @@ mod tests_only {
 
     /// Faults that break another promise.
     pub(crate) const OTHERS: &[&[Fault]] = &[
+        &[Fault::KeyWithoutEra],
+        &[Fault::TagOfTheLast],
+        &[Fault::KnowsNobody],
         &[Fault::NoFence],
         &[Fault::NoSecondLook],
         &[Fault::DatedByItsEnd],

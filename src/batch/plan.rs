@@ -73,7 +73,7 @@ impl BatchEndpoint {
         let now = filler.clock.now();
         let shelf = match batch.no_cache {
             true => None,
-            false => filler.store.shelf(&batch.key),
+            false => filler.store.shelf(&confused!(LooksAtAnother, batch.key)),
         };
         let fence = filler.marks.fence(self.config.endpoint, &batch.user);
         let (sorted, sequence) = match &shelf {

@@ -227,7 +227,11 @@ fn part(landed: Option<Landed>, is_own: bool, keyed: &[HeaderName]) -> Part {
     match filled.fill {
         Ok(_) => Part::Fits(filled),
         // It may be another's by what the key does not cover, such as the language.
-        Err(_) if !is_own && covered_by_key(&filled.answer.header.headers, keyed).is_err() => {
+        Err(_)
+            if !is_own
+                && !planted!(SharesWhatVaries)
+                && covered_by_key(&filled.answer.header.headers, keyed).is_err() =>
+        {
             Part::Lost
         }
         Err(_) if has_failed(&Ok(Arc::clone(&filled))) => Part::Failed(Ok(filled)),

@@ -144,7 +144,7 @@ impl Store {
 
     /// Whether anything is stored for a user, under any key, or about to be.
     pub fn knows(&self, user: &UserId) -> bool {
-        self.known.has(user)
+        self.known.has(user) && !planted!(KnowsNobody)
     }
 
     /// Makes a user known, before something is stored for the user.

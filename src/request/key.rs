@@ -85,15 +85,17 @@ impl KeyMaker {
             parts.add(&user.0);
         }
         // What a reload may change of how a request is read, so that nothing is taken for what it was before.
-        for read_by in [
-            &endpoint.batch.path,
-            &endpoint.batch.ids,
-            &endpoint.batch.id,
-        ] {
-            parts.add(read_by.as_bytes());
+        let batch = endpoint.batch;
+        for read_by in [&batch.path, &batch.ids, &batch.id] {
+            if !planted!(KeyWithoutEndpoint) {
+                parts.add(read_by.as_bytes());
+            }
         }
-        parts.0.extend_from_slice(&endpoint.era.to_le_bytes());
+        if !planted!(KeyWithoutEndpoint, KeyWithoutEra) {
+            parts.0.extend_from_slice(&endpoint.era.to_le_bytes());
+        }
         match form {
+            _ if planted!(KeyWithoutParameters, KeyWithoutForm) => {}
             Form::Query { others } => parts.add(others),
             Form::Body { query, others } => {
                 parts.add(query);
@@ -101,24 +103,31 @@ impl KeyMaker {
             }
         }
         parts.0.push(match form {
-            Form::Query { .. } => 0,
-            Form::Body { .. } => 1,
+            Form::Body { .. } if !planted!(KeyWithoutForm) => 1,
+            Form::Query { .. } | Form::Body { .. } => 0,
         });
         parts.0.push(match endpoint.scheme {
-            Scheme::Http => 0,
-            Scheme::Https => 1,
+            Scheme::Https if !planted!(KeyWithoutScheme) => 1,
+            Scheme::Http | Scheme::Https => 0,
         });
-        for name in covered(endpoint) {
-            if planted!(KeyWithoutDevice) && name == "x-uuid" {
-                continue;
-            }
-            if planted!(KeyWithoutLanguage) && name == "hl" {
-                continue;
-            }
+        for name in covered(endpoint).filter(|name| !is_forgotten(name)) {
             parts.add_header(request, name);
         }
         Key(half(&digest(&self.keys, &parts.0)))
     }
+}
+
+/// Whether a planted fault has a header forgotten.
+fn is_forgotten(name: &HeaderName) -> bool {
+    cfg!(test)
+        && match name.as_str() {
+            "x-uuid" => planted!(KeyWithoutDevice),
+            "hl" => planted!(KeyWithoutLanguage),
+            "x-client" => planted!(KeyWithoutClient),
+            "x-zone" => planted!(KeyWithoutLearnt),
+            "host" => planted!(KeyWithoutHost),
+            _ => planted!(KeyWithoutForwarded) && FORWARDED.contains(name),
+        }
 }
 
 fn digest(key: &hmac::Key, message: &[u8]) -> [u8; 32] {

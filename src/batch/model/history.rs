@@ -1,32 +1,13 @@
 //! What has happened in one schedule, and what the VMS would have shown when.
 
-use std::fmt;
-
 use crate::cache::clock::Time;
 
 /// Users, from 0.
 pub(super) const USERS: u8 = 3;
 /// Phones of each, from 0.
 pub(super) const DEVICES: u8 = 2;
-/// Languages that each phone may ask in, from 0.
-pub(super) const LANGUAGES: u8 = 2;
 /// Intercoms, from 1.
 pub(super) const IDS: u64 = 5;
-
-/// Who asks. Everything that the VMS says names it, and goes to nobody else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Asker {
-    pub(super) user: u8,
-    pub(super) device: u8,
-    pub(super) language: u8,
-}
-
-impl fmt::Display for Asker {
-    /// As the VMS's header names it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.user, self.device, self.language)
-    }
-}
 
 /// A place in the order of all that happened, and the time it happened at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

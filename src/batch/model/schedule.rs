@@ -1,15 +1,20 @@
 //! Schedules: what happens, in which order. They are drawn from a seed, and made shorter when one goes wrong.
 
+use std::fmt;
+
 use fastrand::Rng;
 
-use super::history::{Asker, DEVICES, IDS, LANGUAGES, Scope, USERS};
+use super::history::{DEVICES, IDS, Scope, USERS};
+use super::phones::{Trait, Who};
 use super::vms::Failure;
 
 /// One thing that happens. Numbers that choose from what there is wrap around.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// A phone asks.
+    /// Somebody asks for some ids.
     Ask(Ask),
+    /// What was asked before is asked again, by somebody else perhaps.
+    Again { nth: u8, by: Option<Who> },
     /// A client leaves.
     Leave(u8),
     /// The VMS makes an answer, which is still to be delivered.
@@ -28,22 +33,61 @@ pub(super) enum Action {
     Revoke(u8),
     /// A request that passes through is answered 401 if the token is not good.
     PassThrough(u8),
+    /// The VMS's answers begin to depend on the zone.
+    Vary,
+    /// The edge gets another one of its configurations, or the same again.
+    Reload(u8),
+    /// All that is stored has to make room.
+    Squeeze,
+    /// What waits to be coded is coded.
+    Code,
     /// Time passes.
     Wait { seconds: u8 },
     /// Tasks get on by so many steps.
     Run(u8),
 }
 
-/// A phone asks for intercoms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An action, and what the tasks make of it.
+#[derive(Clone, Copy)]
+pub(super) struct Step {
+    pub(super) action: Action,
+    /// Which of them get on afterwards, and how far. It belongs to this step alone, so that the others are the same
+    /// without it.
+    pub(super) seed: u64,
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.action.fmt(f)
+    }
+}
+
+/// What somebody asks.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ask {
-    pub(super) asker: Asker,
-    /// The ids whose bits are set.
+    pub(super) who: Who,
+    /// Those whose bits are set.
     pub(super) ids: u8,
     pub(super) no_cache: bool,
-    /// It holds what anybody was told of these ids, and says so.
+    /// With the tags of all that this phone was told at this address before, whoever asked then.
     pub(super) holds: bool,
-    pub(super) takes_gzip: bool,
+    pub(super) gzip: bool,
+    /// So plainly that it is looked for before anything else, if it may be.
+    pub(super) plainly: bool,
+}
+
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} for {:#b}", self.who, self.ids)?;
+        let manner = [
+            (self.no_cache, "not from memory"),
+            (self.holds, "with tags"),
+            (self.gzip, "compressed"),
+            (self.plainly, "plainly"),
+        ];
+        let mut manner = manner.iter().filter(|(is_so, _)| *is_so);
+        manner.try_for_each(|(_, manner)| write!(f, ", {manner}"))
+    }
 }
 
 /// What a write reaches, by the rules of the model's configuration.
@@ -65,27 +109,98 @@ enum Mood {
     Wild,
 }
 
+/// Who may ask in a schedule: few, so that they meet.
+struct Cast {
+    users: u8,
+    devices: u8,
+    /// In what they may differ beside.
+    traits: Vec<Trait>,
+}
+
+impl Cast {
+    fn drawn(rng: &mut Rng) -> Self {
+        if rng.bool() {
+            return Self {
+                users: USERS,
+                devices: DEVICES,
+                traits: Vec::new(),
+            };
+        }
+        let of = |rng: &mut Rng| *rng.choice(&Trait::ALL).expect("there are some");
+        Self {
+            users: rng.u8(1..=2),
+            devices: rng.u8(1..=2),
+            traits: (0..rng.u8(1..=2)).map(|_| of(rng)).collect(),
+        }
+    }
+
+    fn one(&self, rng: &mut Rng) -> Who {
+        let who = Who::plain(rng.u8(..self.users), rng.u8(..self.devices));
+        let traits = self.traits.iter();
+        traits.fold(who, |who, of| who.with(*of, rng.u8(..of.kinds())))
+    }
+
+    /// Something that matters to just them.
+    fn turn(&self, rng: &mut Rng) -> Action {
+        match rng.choice(&self.traits) {
+            Some(Trait::Zone) => Action::Vary,
+            // An endpoint goes and comes, and something is marked meanwhile.
+            Some(Trait::Path) => match rng.u8(..3) {
+                0 => Action::Purge {
+                    scope: Scope::Item(rng.u64(1..=IDS)),
+                    is_soft: false,
+                },
+                1 => Action::Reload(0),
+                _ => Action::Reload(2),
+            },
+            Some(_) => Action::Reload(rng.u8(..2)),
+            None => Action::Squeeze,
+        }
+    }
+
+    fn asks(&self, rng: &mut Rng) -> Ask {
+        Ask {
+            who: self.one(rng),
+            ids: rng.u8(1..1 << IDS),
+            no_cache: rng.u8(..16) == 0,
+            holds: rng.u8(..4) == 0,
+            gzip: rng.u8(..4) == 0,
+            plainly: rng.bool(),
+        }
+    }
+}
+
 /// What happens under a seed.
-pub(super) fn drawn(seed: u64) -> Vec<Action> {
+pub(super) fn drawn(seed: u64) -> Vec<Step> {
     let mut rng = Rng::with_seed(seed);
     let mood = match rng.u8(..4) {
         0 => Mood::Quiet,
         _ => Mood::Wild,
     };
+    let cast = Cast::drawn(&mut rng);
     let count = rng.usize(6..40);
-    let mut asked = None;
-    (0..count)
-        .map(|_| action(&mut rng, mood, &mut asked))
-        .collect()
+    let steps = (0..count).map(|_| Step {
+        action: action(&mut rng, mood, &cast),
+        seed: rng.u64(..),
+    });
+    steps.collect()
 }
 
-fn action(rng: &mut Rng, mood: Mood, asked: &mut Option<Ask>) -> Action {
+fn action(rng: &mut Rng, mood: Mood, cast: &Cast) -> Action {
     let kinds = match mood {
-        Mood::Quiet => 60,
-        Mood::Wild => 100,
+        Mood::Quiet => 62,
+        Mood::Wild => 102,
     };
+    let turns = if cast.traits.is_empty() { 32 } else { 6 };
+    if mood == Mood::Wild && rng.u8(..turns) == 0 {
+        return cast.turn(rng);
+    }
     match rng.u8(..kinds) {
-        0..24 => Action::Ask(*asked.insert(ask(rng, *asked))),
+        0..16 => Action::Ask(cast.asks(rng)),
+        16..24 => Action::Again {
+            nth: rng.u8(..),
+            by: rng.bool().then(|| cast.one(rng)),
+        },
         24..27 => Action::Leave(rng.u8(..)),
         27..34 => Action::Process(rng.u8(..)),
         34..48 => Action::Deliver(rng.u8(..)),
@@ -95,66 +210,22 @@ fn action(rng: &mut Rng, mood: Mood, asked: &mut Option<Ask>) -> Action {
                 .expect("there are some"),
         },
         53..60 => Action::Run(rng.u8(1..12)),
-        60..68 => Action::Fail(rng.u8(..), failure(rng)),
-        68..78 => Action::Write {
+        60..62 => Action::Code,
+        62..70 => Action::Fail(rng.u8(..), failure(rng)),
+        70..80 => Action::Write {
             user: rng.u8(..USERS),
             id: rng.u64(1..=IDS),
             reach: *rng
                 .choice(&[Reach::User, Reach::Item, Reach::All])
                 .expect("there are some"),
         },
-        78..87 => Action::Written(rng.u8(..)),
-        87..92 => Action::Purge {
+        80..89 => Action::Written(rng.u8(..)),
+        89..94 => Action::Purge {
             scope: scope(rng),
             is_soft: rng.bool(),
         },
-        92..96 => Action::Revoke(rng.u8(..USERS)),
+        94..98 => Action::Revoke(rng.u8(..USERS)),
         _ => Action::PassThrough(rng.u8(..USERS)),
-    }
-}
-
-/// Somebody asks for something, or for what was asked just before: by the same phone, in another language, on another phone,
-/// or as another user.
-fn ask(rng: &mut Rng, before: Option<Ask>) -> Ask {
-    let drawn = Ask {
-        asker: Asker {
-            user: rng.u8(..USERS),
-            // Seldom the second, so that one phone asks often enough.
-            device: u8::from(rng.u8(..4) == 0) % DEVICES,
-            language: u8::from(rng.u8(..4) == 0) % LANGUAGES,
-        },
-        ids: rng.u8(1..1 << IDS),
-        no_cache: rng.u8(..16) == 0,
-        holds: rng.u8(..4) == 0,
-        takes_gzip: rng.u8(..4) == 0,
-    };
-    let Some(before) = before else { return drawn };
-    let Asker {
-        user,
-        device,
-        language,
-    } = drawn.asker;
-    let asker = match rng.u8(..8) {
-        0..2 => before.asker,
-        2 => Asker {
-            language,
-            ..before.asker
-        },
-        3 => Asker {
-            device,
-            ..before.asker
-        },
-        4 => Asker {
-            user,
-            ..before.asker
-        },
-        _ => return drawn,
-    };
-    Ask {
-        asker,
-        ids: before.ids,
-        takes_gzip: before.takes_gzip,
-        ..drawn
     }
 }
 
@@ -163,6 +234,7 @@ fn failure(rng: &mut Rng) -> Failure {
         Failure::Refused,
         Failure::TimedOut,
         Failure::Reset,
+        Failure::Status(403),
         Failure::Status(500),
         Failure::Status(503),
         Failure::Malformed,
@@ -180,10 +252,7 @@ fn scope(rng: &mut Rng) -> Scope {
 }
 
 /// The schedule without what it does not need in order to fail.
-pub(super) fn shortened(
-    mut schedule: Vec<Action>,
-    fails: impl Fn(&[Action]) -> bool,
-) -> Vec<Action> {
+pub(super) fn shortened(mut schedule: Vec<Step>, fails: impl Fn(&[Step]) -> bool) -> Vec<Step> {
     loop {
         let shorter = (0..schedule.len()).rev().find_map(|left_out| {
             let mut shorter = schedule.clone();

@@ -1,7 +1,7 @@
 //! The VMS of the model: it answers when, and how, the schedule says.
 //!
 //! A fetch arrives, is processed at a later moment, and its answer is delivered at another: what lies between is where
-//! marks and fetches race.
+//! marks and fetches race. Whatever it answers says for whom it is, by all that it saw of the request.
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
@@ -11,16 +11,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderName;
 use pingora_core::{Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::sync::oneshot;
 
-use super::history::{Asker, History, Moment};
-use super::phones::LANGUAGE;
+use super::history::{History, Moment};
+use super::phones::{self, Read};
 use crate::cache::clock::Clock;
 use crate::origin::fetch::{Answer, Course, FetchError, Origin};
-use crate::request;
 
 /// How long a fetch may take.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,21 +34,24 @@ pub(super) enum Failure {
     Panic,
 }
 
-/// The header in which the VMS names whom it answers, whatever it says.
-pub(super) const SHOWN_TO: HeaderName = HeaderName::from_static("x-shown-to");
+/// The zone that what the VMS says is for, while it does not depend on it.
+pub(super) const ANY_ZONE: &str = "any";
 
 /// A fetch on its way.
 pub(super) struct Pending {
-    pub(super) asker: Asker,
-    pub(super) ids: Vec<u64>,
+    pub(super) read: Read,
     pub(super) started: Moment,
-    no_cache: bool,
-    processed: Option<(u16, String)>,
+    processed: Option<Told>,
     answer: oneshot::Sender<Result<Told, Failure>>,
 }
 
-/// Status and body.
-type Told = (u16, String);
+/// What the VMS answers.
+struct Told {
+    status: u16,
+    body: String,
+    /// Whether it depends on the zone.
+    varies: bool,
+}
 
 pub(super) struct Vms {
     pub(super) clock: Clock,
@@ -58,6 +59,8 @@ pub(super) struct Vms {
     pub(super) pending: Mutex<BTreeMap<u64, Pending>>,
     /// Whether the latest fetch failed.
     pub(super) is_failing: AtomicBool,
+    /// Whether answers depend on the zone, and say so.
+    pub(super) varies: AtomicBool,
     /// Fetches of something that was being fetched already.
     pub(super) twice: Mutex<Vec<String>>,
 }
@@ -69,6 +72,7 @@ impl Vms {
             clock,
             pending: Mutex::default(),
             is_failing: AtomicBool::default(),
+            varies: AtomicBool::default(),
             twice: Mutex::default(),
         }
     }
@@ -78,6 +82,7 @@ impl Vms {
         *self.history.lock().unwrap() = History::new(self.clock.now());
         self.twice.lock().unwrap().clear();
         self.is_failing.store(false, Ordering::Relaxed);
+        self.varies.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn moment(&self) -> Moment {
@@ -93,22 +98,28 @@ impl Vms {
         if fetch.processed.is_some() {
             return;
         }
-        let asker = fetch.asker;
-        fetch.processed = Some(if history.is_good(asker.user) {
-            let mut ids = fetch.ids.clone();
-            ids.retain(|id| history.owns(asker.user, *id));
+        let Read {
+            user, seen, zone, ..
+        } = &fetch.read;
+        let varies = self.varies.load(Ordering::Relaxed);
+        let zone = if varies { zone } else { ANY_ZONE };
+        let (status, body) = if history.is_good(*user) {
+            let mut ids = fetch.read.ids.clone();
+            ids.retain(|id| history.owns(*user, *id));
             ids.sort_unstable();
-            let items: Vec<String> = ids
-                .iter()
-                .map(|id| {
-                    let (number, time) = (at.number, at.time.since(history.start).as_secs());
-                    let names = names(asker);
-                    format!(r#"{{"id":{id},{names},"number":{number},"seconds":{time}}}"#)
-                })
-                .collect();
+            let (number, time) = (at.number, at.time.since(history.start).as_secs());
+            let told =
+                format!(r#""seen":{seen:?},"zone":{zone:?},"number":{number},"seconds":{time}}}"#);
+            let items = ids.iter().map(|id| format!(r#"{{"id":{id},{told}"#));
+            let items: Vec<String> = items.collect();
             (200, format!("[{}]", items.join(",")))
         } else {
-            (401, format!("{{{}}}", names(asker)))
+            (401, refusal(seen, zone))
+        };
+        fetch.processed = Some(Told {
+            status,
+            body,
+            varies,
         });
     }
 
@@ -118,7 +129,7 @@ impl Vms {
         self.is_failing.store(false, Ordering::Relaxed);
         let mut fetch = self.take(number);
         let told = fetch.processed.take().expect("it was processed above");
-        let status = told.0;
+        let status = told.status;
         let (answer, _) = oneshot::channel();
         let answer = std::mem::replace(&mut fetch.answer, answer);
         // The fill may have ended meanwhile.
@@ -126,9 +137,12 @@ impl Vms {
         (fetch, status)
     }
 
-    pub(super) fn fail(&self, number: u64, failure: Failure) {
+    /// Lets a fetch go wrong; tells whose it was.
+    pub(super) fn fail(&self, number: u64, failure: Failure) -> Read {
         self.is_failing.store(true, Ordering::Relaxed);
-        let _ = self.take(number).answer.send(Err(failure));
+        let fetch = self.take(number);
+        let _ = fetch.answer.send(Err(failure));
+        fetch.read
     }
 
     fn take(&self, number: u64) -> Pending {
@@ -141,29 +155,19 @@ impl Vms {
         let history = self.history.lock().unwrap();
         for other in self.pending.lock().unwrap().values() {
             let is_good = |id: &&u64| {
-                let mark = history.last_mark(fetch.asker.user, **id, false, fetch.started);
-                other.ids.contains(id)
+                let mark = history.last_mark(fetch.read.user, **id, false, fetch.started);
+                other.read.ids.contains(id)
                     && mark.is_none_or(|mark| other.started.time > mark.since.time)
             };
             // Who asks for the newest waits for nobody.
-            if !(fetch.no_cache || other.no_cache)
-                && other.asker == fetch.asker
-                && let Some(id) = fetch.ids.iter().find(is_good)
+            if !(fetch.read.no_cache || other.read.no_cache)
+                && other.read.seen == fetch.read.seen
+                && let Some(id) = fetch.read.ids.iter().find(is_good)
             {
                 self.twice.lock().unwrap().push(format!("id {id}"));
             }
         }
     }
-}
-
-/// Members that name whom an object is for.
-fn names(asker: Asker) -> String {
-    let Asker {
-        user,
-        device,
-        language,
-    } = asker;
-    format!(r#""user":{user},"device":{device},"language":{language}"#)
 }
 
 #[async_trait]
@@ -177,35 +181,35 @@ impl Origin for Vms {
     async fn fetch(
         &self,
         request: &RequestHeader,
-        _: &Bytes,
+        body: &Bytes,
         _: &mut Course,
     ) -> Result<Answer, FetchError> {
         let (answer, answered) = oneshot::channel();
         let started = self.moment();
-        let field = |name: &str| request.headers[name].to_str().unwrap().to_owned();
-        let number_of = |text: String| text[text.len() - 1..].parse().unwrap();
-        let query = String::from_utf8(request::query(request).to_vec()).unwrap();
-        let id = |parameter: &str| parameter.rsplit('=').next().unwrap().parse().unwrap();
-        let asker = Asker {
-            user: number_of(field("authorization")),
-            device: number_of(field("x-uuid")),
-            language: number_of(field("hl")),
-        };
         let fetch = Pending {
-            asker,
-            ids: query.split('&').map(id).collect(),
+            read: phones::read(request, body),
             started,
-            no_cache: request.headers.contains_key("cache-control"),
             processed: None,
             answer,
         };
+        let (seen, zone) = (fetch.read.seen.clone(), fetch.read.zone.clone());
         self.look_for_twice(&fetch);
         self.pending.lock().unwrap().insert(started.number, fetch);
         let error = |kind| Error::new_up(kind);
-        let (status, body) = match answered.await.expect("each fetch is answered") {
+        let varies = || self.varies.load(Ordering::Relaxed);
+        let badly = |status, body| Told {
+            status,
+            body,
+            varies: varies(),
+        };
+        let refused = |status| {
+            let zone = if varies() { &*zone } else { ANY_ZONE };
+            badly(status, refusal(&seen, zone))
+        };
+        let told = match answered.await.expect("each fetch is answered") {
             Ok(told) => told,
-            Err(Failure::Status(status)) => (status, format!("{{{}}}", names(asker))),
-            Err(Failure::Malformed) => (200, "[{\"id\":".to_owned()),
+            Err(Failure::Status(status)) => refused(status),
+            Err(Failure::Malformed) => badly(200, "[{\"id\":".to_owned()),
             Err(Failure::TimedOut) => return Err(FetchError::Timeout(FETCH_TIMEOUT)),
             Err(Failure::Reset) => return Err(FetchError::Broken(error(ErrorType::ReadError))),
             Err(Failure::Refused) => {
@@ -218,16 +222,22 @@ impl Origin for Vms {
             // Without the noise of a panic that nobody planned.
             Err(Failure::Panic) => resume_unwind(Box::new("a planned panic")),
         };
-        let mut header = ResponseHeader::build(status, None).unwrap();
-        header
-            .insert_header("Content-Type", "application/json")
-            .unwrap();
-        header.insert_header("Vary", LANGUAGE.as_str()).unwrap();
-        header.insert_header(SHOWN_TO, asker.to_string()).unwrap();
+        let mut header = ResponseHeader::build(told.status, None).unwrap();
+        let mut set = |name, value: &str| header.insert_header(name, value).unwrap();
+        set("Content-Type", "application/json");
+        set("X-Seen", &seen);
+        if told.varies {
+            set("Vary", "X-Zone");
+        }
         Ok(Answer {
             header: Box::new(header),
-            body: body.into(),
+            body: told.body.into(),
             started: started.time,
         })
     }
+}
+
+/// What is said to one whom the VMS shows nothing.
+fn refusal(seen: &str, zone: &str) -> String {
+    format!(r#"{{"message":"No.","seen":{seen:?},"zone":{zone:?}}}"#)
 }

@@ -1,6 +1,7 @@
 //! One world: an edge's deciding parts, the model's VMS, and the clients; a schedule is played in it.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,37 +13,40 @@ use pingora_http::RequestHeader;
 use super::super::fill::Filler;
 use super::super::invalidate::Invalidator;
 use super::super::waits::Waits;
-use super::super::{Asked, AskedBy, BatchEndpoint, Outcome, Reply};
-use super::history::{Asker, IDS, Moment, Scope};
+use super::super::{Asked, AskedBy, BatchEndpoint, Outcome};
+use super::history::{IDS, Moment, Scope};
 use super::oracle::{self, Given, Question, Stored};
-use super::phones::{CONFIG, LANGUAGE, asking, phone};
-use super::schedule::{Action, Ask, Reach};
+use super::phones::{CONFIGS, PATHS, Read, Trait, Who, Wishes, asking, phone};
+use super::schedule::{Action, Ask, Reach, Step};
 use super::tasks::Tasks;
-use super::vms::{FETCH_TIMEOUT, Failure, SHOWN_TO, Vms};
+use super::vms::{FETCH_TIMEOUT, Failure, Vms};
 use crate::cache::clock::{Clock, Hand};
 use crate::cache::freshness::Windows;
 use crate::cache::marks::{Marks, Strength};
 use crate::cache::store::Store;
-use crate::config::Coding;
+use crate::config::{Coding, Config};
 use crate::ops::metrics::Metrics;
 use crate::ops::spans::Spans;
 use crate::origin::fetch::Origin;
 use crate::reply::answers::{Answers, Work};
 use crate::reply::encode::tests::decoded;
+use crate::request;
 use crate::request::correlation::Correlation;
 use crate::request::key::{KeyMaker, UserId};
-use crate::request::peer::Peer;
-use crate::request::{self, Endpoint, Scheme};
 
 /// Steps after which tasks that still get on are taken to do so for ever.
 const MAX_STEPS: usize = 2_000;
 
-/// A seed under which the edge has to learn that languages matter; every fourth is one.
-pub(super) const SEED_OF_LEARNING: u64 = 3;
+/// Bytes that all that is stored may occupy.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Answers of the same ids that phones hold.
+const MAX_HELD: usize = 3;
 
 /// A batch that was asked, and what came of it.
 struct Client {
     task: usize,
+    ask: Ask,
     question: Question,
     given: Arc<Mutex<Option<(Given, Moment)>>>,
     has_left: bool,
@@ -61,40 +65,44 @@ pub(super) struct World {
     hand: Hand,
     vms: Arc<Vms>,
     filler: Arc<Filler>,
-    endpoint: Arc<BatchEndpoint>,
+    /// Those of one configuration.
+    endpoints: Vec<Arc<BatchEndpoint>>,
+    config: &'static Config,
     invalidator: Invalidator,
+    /// What is to be coded.
+    waiting: Receiver<Work>,
     keys: Arc<KeyMaker>,
     tasks: Tasks,
     rng: Rng,
+    /// Answers that were judged so far.
+    pub(super) judged: u64,
     clients: Vec<Client>,
     writes: Vec<Write>,
     /// Users whose refusal was delivered, but may not have been read yet.
     refused: Vec<(u8, Moment)>,
     /// What the edge was brought, but may not have read yet.
-    brought: Vec<(Asker, Vec<u64>, Moment)>,
+    brought: Vec<(Read, Moment)>,
     stored: Stored,
-    /// What somebody was told of these ids: tags and bodies. It is all in one memory, so that phones hold others' answers.
+    /// What anybody was told of these ids, by its tags: all phones have one memory, so that they hold others' answers.
     held: HashMap<u8, Vec<(String, Bytes)>>,
-    /// Answers that are to be coded.
-    uncoded: Receiver<Work>,
-    /// Whether the edge has to learn that languages matter. Until then nothing is stored.
-    has_to_learn: bool,
     is_disturbed: bool,
+    /// Whether what the edge has stored cannot be told from what it was brought.
+    is_forgetful: bool,
 }
 
 impl World {
     pub(super) fn new() -> Self {
         let (clock, hand) = Clock::manual();
-        let config = &CONFIG.batches[0];
-        let longest = Windows::new(config).longest();
+        let config = &CONFIGS[0];
+        let longest = longest();
+        let (answers, waiting) = Answers::new(MAX_BYTES, 1 << 20);
         let vms = Arc::new(Vms::new(clock.clone()));
         let tasks = Tasks::default();
         let spawner = tasks.clone();
         let metrics = Arc::new(Metrics::new());
         let keys = Arc::new(KeyMaker::new().expect("the system has randomness"));
-        let (answers, uncoded) = Answers::new(64 << 20, 1 << 20);
         let filler = Arc::new(Filler {
-            store: Arc::new(Store::new(64 << 20, longest)),
+            store: Arc::new(Store::new(MAX_BYTES, longest)),
             marks: Arc::new(Marks::new(longest)),
             flights: Arc::default(),
             detach: Box::new(move |fill| {
@@ -106,40 +114,43 @@ impl World {
             spans: Arc::new(Spans::new(Arc::clone(&metrics)).0),
             keys: Arc::clone(&keys),
             answers: Arc::new(answers),
-            fetch_coding: CONFIG.upstream.fetch_coding,
-            compression: CONFIG.compression.clone(),
+            fetch_coding: config.upstream.fetch_coding,
+            compression: config.compression.clone(),
             host: None,
         });
         Self {
             hand,
             vms,
-            invalidator: invalidator(&filler, &keys),
+            invalidator: invalidator(&filler, &keys, config),
             filler,
-            endpoint: endpoint(&metrics, false),
+            endpoints: Vec::new(),
+            config,
+            waiting,
             keys,
             tasks,
             rng: Rng::with_seed(0),
+            judged: 0,
             clients: Vec::new(),
             writes: Vec::new(),
             refused: Vec::new(),
             brought: Vec::new(),
             stored: Stored::default(),
             held: HashMap::new(),
-            uncoded,
-            has_to_learn: false,
             is_disturbed: false,
+            is_forgetful: false,
         }
     }
 
-    /// Plays a schedule, with the steps between its actions drawn from `seed`. After an error the world is of no more use.
+    /// Plays a schedule. After an error the world is of no more use.
     ///
     /// # Errors
     ///
     /// What is wrong with an answer, or with the lack of one.
-    pub(super) fn play(&mut self, schedule: &[Action], seed: u64) -> Result<(), String> {
-        self.begin(seed);
-        for action in schedule {
-            self.act(*action);
+    pub(super) fn play(&mut self, schedule: &[Step]) -> Result<(), String> {
+        self.begin();
+        for step in schedule {
+            self.rng = Rng::with_seed(step.seed);
+            self.act(step.action);
             let steps = self.rng.usize(..4);
             self.run(steps);
             self.judge()?;
@@ -160,26 +171,59 @@ impl World {
     }
 
     /// Other people than before, under other keys, and later than every mark. The rest may stay: it takes long to build.
-    fn begin(&mut self, seed: u64) {
+    fn begin(&mut self) {
         self.hand.advance(Duration::from_secs(1));
         self.vms.begin();
         self.tasks.clear();
         self.keys = Arc::new(KeyMaker::new().expect("the system has randomness"));
         self.filler = filler(&self.filler, &self.keys, &self.tasks);
-        self.invalidator = invalidator(&self.filler, &self.keys);
-        self.rng = Rng::with_seed(seed);
-        self.has_to_learn = seed % 4 == SEED_OF_LEARNING;
-        self.endpoint = endpoint(&self.filler.metrics, self.has_to_learn);
         self.clients.clear();
+        self.endpoints.clear();
+        self.reload(&CONFIGS[0]);
         self.writes.clear();
+        self.brought.clear();
+        self.refused.clear();
         self.stored = Stored::default();
         self.held.clear();
         self.is_disturbed = false;
+        self.is_forgetful = false;
+    }
+
+    /// Puts another configuration into effect, as the edge does; what is under way goes on as it began.
+    fn reload(&mut self, config: &'static Config) {
+        self.config = config;
+        let endpoint = |batch| {
+            let vary = &config.headers.vary;
+            let endpoint = BatchEndpoint::new(batch, vary, &self.filler.metrics);
+            let mut before = self.endpoints.iter();
+            let before = before.find(|before| before.config.path == batch.path);
+            Arc::new(match before {
+                Some(before) => endpoint.knowing(before),
+                None => endpoint,
+            })
+        };
+        self.endpoints = config.batches.iter().map(endpoint).collect();
+        self.invalidator = invalidator(&self.filler, &self.keys, config);
+        // Whoever asks an endpoint that is not there any more is not told of what is marked from now on.
+        for client in &mut self.clients {
+            let path = PATHS[usize::from(client.ask.who.is(Trait::Path))];
+            if config.batches.iter().all(|batch| batch.path != path) {
+                client.has_left = true;
+                self.tasks.cancel(client.task);
+            }
+        }
     }
 
     fn act(&mut self, action: Action) {
         match action {
             Action::Ask(ask) => self.ask(ask),
+            Action::Again { nth, by } => {
+                let earlier = chosen(self.clients.iter().map(|client| client.ask), nth);
+                if let Some(ask) = earlier {
+                    let who = by.unwrap_or(ask.who);
+                    self.ask(Ask { who, ..ask });
+                }
+            }
             Action::Leave(nth) => {
                 let open = self
                     .clients
@@ -203,7 +247,10 @@ impl World {
             Action::Fail(nth, failure) => {
                 if let Some(number) = self.fetch(nth) {
                     self.is_disturbed = true;
-                    self.vms.fail(number, failure);
+                    let read = self.vms.fail(number, failure);
+                    if failure == Failure::Status(403) {
+                        self.refused.push((read.user, self.vms.moment()));
+                    }
                 }
             }
             Action::Write { user, id, reach } => {
@@ -220,36 +267,70 @@ impl World {
             }
             Action::PassThrough(user) => {
                 if !self.vms.history.lock().unwrap().is_good(user) {
-                    self.invalidator.refused(&phone(of_user(user)));
+                    self.invalidator.refused(&phone(Who::plain(user, 0)));
                     self.mark_now(Scope::User(user), false);
                 }
             }
+            Action::Vary => {
+                self.forget();
+                self.vms.varies.store(true, Ordering::Relaxed);
+            }
+            Action::Reload(nth) => {
+                self.forget();
+                self.reload(&CONFIGS[usize::from(nth)]);
+            }
+            Action::Squeeze => {
+                self.forget();
+                let store = &self.filler.store;
+                store.resize(1, longest());
+                store.resize(MAX_BYTES, longest());
+            }
+            Action::Code => self.filler.answers.code_waiting(&self.waiting),
             Action::Wait { seconds } => self.wait(u64::from(seconds)),
             Action::Run(steps) => self.run(usize::from(steps)),
         }
     }
 
+    /// From now on nobody knows what the edge has stored, and under which keys what is in the air will be.
+    fn forget(&mut self) {
+        self.is_disturbed = true;
+        self.is_forgetful = true;
+        for client in &mut self.clients {
+            client.question.was_covered = false;
+        }
+    }
+
     fn ask(&mut self, ask: Ask) {
-        let bits = 1..=IDS;
-        let ids: Vec<u64> = bits.filter(|id| ask.ids >> (id - 1) & 1 == 1).collect();
+        let who = ask.who;
+        let path = PATHS[usize::from(who.is(Trait::Path))];
+        let mut endpoints = self.endpoints.iter();
+        let Some(endpoint) = endpoints
+            .find(|endpoint| endpoint.config.path == path)
+            .cloned()
+        else {
+            // It passes through.
+            return;
+        };
+        let ids: Vec<u64> = (1..=IDS)
+            .filter(|id| ask.ids >> (id - 1) & 1 == 1)
+            .collect();
         let held = match ask.holds {
             true => self.held.get(&ask.ids).cloned().unwrap_or_default(),
             false => Vec::new(),
         };
-        let tags: Vec<String> = held.iter().map(|(tag, _)| tag.clone()).collect();
-        let request = asking(ask, &ids, &tags);
-        let endpoint = Endpoint {
-            batch: &self.endpoint.config,
-            vary: &self.endpoint.vary(),
-            peer_is_trusted: false,
-            scheme: Scheme::Http,
-            era: 0,
+        let wishes = Wishes {
+            no_cache: ask.no_cache,
+            held: held.iter().map(|(tag, _)| tag.clone()).collect(),
+            gzip: ask.gzip,
         };
-        let checked = request::examine(&request, &CONFIG.headers).expect("it is a good request");
-        let batch = checked.read(&request, b"", &endpoint, &self.keys);
+        let (request, body) = asking(who, &ids, &wishes);
+        let checked =
+            request::examine(&request, &self.config.headers).expect("it is a good request");
+        let (keyed, peer) = (endpoint.vary(), who.peer());
+        let batch = endpoint.understand(&request, &body, checked, &keyed, peer, &self.keys);
         let batch = batch.expect("it is a batch");
         let question = Question {
-            asker: ask.asker,
+            who,
             ids,
             no_cache: ask.no_cache,
             held,
@@ -257,36 +338,34 @@ impl World {
             was_covered: false,
         };
         let given = Arc::new(Mutex::new(None));
-        let (filler, endpoint, vms) = (
-            Arc::clone(&self.filler),
-            Arc::clone(&self.endpoint),
-            Arc::clone(&self.vms),
-        );
-        let (keyed, kept) = (self.endpoint.vary(), Arc::clone(&given));
+        let (filler, vms) = (Arc::clone(&self.filler), Arc::clone(&self.vms));
+        let kept = Arc::clone(&given);
+        let is_plain = ask.plainly && body.is_empty();
         let task = self.tasks.spawn(Box::pin(async move {
+            let at_hand = is_plain
+                .then(|| endpoint.at_hand(&filler, &batch))
+                .flatten();
+            let reply = at_hand.and_then(|hit| hit.reply(&endpoint, &filler, &batch));
             let asked = Asked {
                 batch,
                 keyed,
                 request: &request,
-                body: Bytes::new(),
-                peer: Peer::new(
-                    "127.0.0.1".parse().expect("it is an address"),
-                    Scheme::Http,
-                    &[],
-                ),
+                body,
+                peer,
                 correlation: &Correlation::drawn(),
                 by: AskedBy::Client,
             };
-            let given = match endpoint.answer(&filler, asked, &mut Waits::default()).await {
-                Outcome::PassThrough(reason) => Given::PassedThrough(reason),
-                Outcome::Reply(reply) => seen(&reply),
+            let outcome = match reply {
+                Some(reply) => Outcome::Reply(reply),
+                None => endpoint.answer(&filler, asked, &mut Waits::default()).await,
             };
-            *kept.lock().unwrap() = Some((given, vms.moment()));
+            *kept.lock().unwrap() = Some((given_by(outcome), vms.moment()));
         }));
         self.clients.push(Client {
             task,
+            ask,
             question: Question {
-                was_covered: !self.has_to_learn && self.stored.covers(&question, &self.vms),
+                was_covered: !self.is_forgetful && self.stored.covers(&question, &self.vms),
                 ..question
             },
             given,
@@ -306,9 +385,9 @@ impl World {
         match status {
             401 => {
                 self.is_disturbed = true;
-                self.refused.push((fetch.asker.user, self.vms.moment()));
+                self.refused.push((fetch.read.user, self.vms.moment()));
             }
-            _ => self.brought.push((fetch.asker, fetch.ids, fetch.started)),
+            _ => self.brought.push((fetch.read, fetch.started)),
         }
     }
 
@@ -344,7 +423,11 @@ impl World {
         let marks = &self.filler.marks;
         match scope {
             Scope::User(user) => marks.user(strength, self.user(user), now),
-            Scope::Item(id) => marks.item(strength, self.endpoint.config.endpoint, id, now),
+            Scope::Item(id) => {
+                for batch in &self.config.batches {
+                    marks.item(strength, batch.endpoint, id, now);
+                }
+            }
             Scope::All => marks.everything(strength, now),
         }
         self.mark_now(scope, is_soft);
@@ -397,7 +480,6 @@ impl World {
 
     /// Lets tasks get on.
     fn run(&mut self, steps: usize) {
-        self.filler.answers.code_waiting(&self.uncoded);
         for _ in 0..steps {
             if !self.tasks.step(&mut self.rng) {
                 // Whatever arrived has been read.
@@ -413,8 +495,7 @@ impl World {
     }
 
     fn judge(&mut self) -> Result<(), String> {
-        // While the edge learns, what was asked before that is asked again under another key.
-        if !(self.is_disturbed || self.has_to_learn)
+        if !self.is_disturbed
             && let Some(twice) = self.vms.twice.lock().unwrap().pop()
         {
             return Err(format!("fetched twice at once: {twice}"));
@@ -429,10 +510,7 @@ impl World {
                 continue;
             };
             client.told = Some(given.to_string());
-            // A refusal that has arrived may have been read, and ended what covered it.
-            let user = client.question.asker.user;
-            let is_refused = self.refused.iter().any(|(refused, _)| *refused == user);
-            client.question.was_covered &= !is_refused;
+            self.judged += 1;
             let history = self.vms.history.lock().unwrap();
             oracle::judge(&client.question, &given, at, &history)
                 .map_err(|fault| format!("{fault}: {:?} got {given:?}", client.question))?;
@@ -443,8 +521,9 @@ impl World {
                 ..
             } = given
             {
-                let ids = client.question.ids.iter().map(|id| 1 << (id - 1)).sum();
-                self.held.entry(ids).or_default().push((tag, body));
+                let held = self.held.entry(client.ask.ids).or_default();
+                held.truncate(MAX_HELD - 1);
+                held.insert(0, (tag, body));
             }
         }
         Ok(())
@@ -477,41 +556,6 @@ impl World {
     }
 }
 
-/// An endpoint that has learnt nothing yet.
-fn endpoint(metrics: &Metrics, has_to_learn: bool) -> Arc<BatchEndpoint> {
-    let mut vary = CONFIG.headers.vary.clone();
-    vary.retain(|name| !(has_to_learn && *name == LANGUAGE));
-    Arc::new(BatchEndpoint::new(&CONFIG.batches[0], &vary, metrics))
-}
-
-/// A reply as its client sees it.
-fn seen(reply: &Reply) -> Given {
-    let field = |name: &str| {
-        let value = reply.header.headers.get(name)?;
-        Some(value.to_str().expect("it is text").to_owned())
-    };
-    let body = match field("content-encoding").as_deref() {
-        Some("gzip") => decoded(Coding::Gzip, &reply.body).into(),
-        _ => reply.body.clone(),
-    };
-    Given::Reply {
-        status: reply.header.status.as_u16(),
-        cache_status: field("cache-status").expect("each reply has one"),
-        tag: field("etag"),
-        shown_to: field(SHOWN_TO.as_str()),
-        body,
-    }
-}
-
-/// A phone of a user's.
-fn of_user(user: u8) -> Asker {
-    Asker {
-        user,
-        device: 0,
-        language: 0,
-    }
-}
-
 fn chosen<T>(from: impl Iterator<Item = T>, nth: u8) -> Option<T> {
     let mut from: Vec<T> = from.collect();
     (!from.is_empty()).then(|| from.swap_remove(usize::from(nth) % from.len()))
@@ -539,6 +583,31 @@ fn filler(before: &Filler, keys: &Arc<KeyMaker>, tasks: &Tasks) -> Arc<Filler> {
     })
 }
 
-fn invalidator(filler: &Arc<Filler>, keys: &Arc<KeyMaker>) -> Invalidator {
-    Invalidator::new(Arc::clone(filler), Arc::clone(keys), &CONFIG)
+fn invalidator(filler: &Arc<Filler>, keys: &Arc<KeyMaker>, config: &Config) -> Invalidator {
+    Invalidator::new(Arc::clone(filler), Arc::clone(keys), config)
+}
+
+/// For how long anything that is stored is of use.
+fn longest() -> Duration {
+    Windows::new(&CONFIGS[0].batches[0]).longest()
+}
+
+/// What a client makes of what becomes of its batch.
+fn given_by(outcome: Outcome) -> Given {
+    let reply = match outcome {
+        Outcome::PassThrough(reason) => return Given::PassedThrough(reason),
+        Outcome::Reply(reply) => reply,
+    };
+    let headers = &reply.header.headers;
+    let field = |name: &str| Some(headers.get(name)?.to_str().expect("it is text").to_owned());
+    Given::Reply {
+        status: reply.header.status.as_u16(),
+        cache_status: field("cache-status").expect("every answer to a batch has one"),
+        tag: field("etag"),
+        seen: field("x-seen"),
+        body: match headers.contains_key("content-encoding") {
+            true => decoded(Coding::Gzip, &reply.body).into(),
+            false => reply.body,
+        },
+    }
 }
