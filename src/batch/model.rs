@@ -57,7 +57,7 @@ const SCHEDULES_VARIABLE: &str = "VMS_EDGE_SCHEDULES";
 const SCHEDULES_PER_WORLD: u64 = 250;
 
 /// Schedules within which each planted fault must be found.
-const SCHEDULES_PER_FAULT: u64 = 50_000;
+const SCHEDULES_PER_FAULT: u64 = 20_000;
 
 /// Worlds in which it must be seen what a fault of isolation leads to.
 const WORLDS_PER_FAULT: u64 = 40;
