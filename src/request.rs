@@ -37,7 +37,8 @@ use tag::Held;
 /// Pingora keeps this much for a request that is passed on after all, so a larger one could not be.
 pub const MAX_BODY_BYTES: usize = 64 << 10;
 
-/// Longest token under which anything is stored, in bytes; a request with a longer one passes through.
+/// Longest token under which anything is stored, in bytes; a request with a longer one is refused, or passes through where
+/// the checks refuse nothing.
 pub const MAX_TOKEN_BYTES: usize = 8 << 10;
 
 /// What the edge knows of one `[[batch]]` when it looks at a request.

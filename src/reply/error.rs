@@ -58,7 +58,7 @@ impl EdgeError {
             Self::Refused(Refusal::Invalid(_)) => 422,
             Self::TooManyRequests => 429,
             Self::TooManyAttempts { .. } => 429,
-            Self::HeaderTooLarge => 431,
+            Self::HeaderTooLarge | Self::Refused(Refusal::AuthorizationTooLarge) => 431,
             Self::Internal => 500,
             Self::BadGateway => 502,
             Self::Busy => 503,
@@ -76,7 +76,9 @@ impl EdgeError {
             Self::RequestTimeout => "Request Timeout",
             Self::TooManyRequests => "Too Many Requests",
             Self::TooManyAttempts { .. } => "Too Many Attempts.",
-            Self::HeaderTooLarge => "Request Header Fields Too Large",
+            Self::HeaderTooLarge | Self::Refused(Refusal::AuthorizationTooLarge) => {
+                "Request Header Fields Too Large"
+            }
             Self::Internal => "Server Error",
             Self::BadGateway => "Bad Gateway",
             Self::Busy => "Service Unavailable",

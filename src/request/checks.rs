@@ -4,12 +4,17 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::MAX_TOKEN_BYTES;
+
 /// Name of the header that says which client software asks.
 pub const X_CLIENT: HeaderName = HeaderName::from_static("x-client");
 /// Name of the header that says which device asks.
 pub const X_UUID: HeaderName = HeaderName::from_static("x-uuid");
 
 const MAX_UUID_BYTES: usize = 128;
+
+/// Longest `Authorization`, in bytes: that of the longest token.
+const MAX_AUTHORIZATION_BYTES: usize = "Bearer ".len() + MAX_TOKEN_BYTES;
 
 /// An answer of the edge's own to a request that lacks what a widget must send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +23,8 @@ pub enum Refusal {
     Unauthenticated,
     /// Other headers are missing or wrong: 422.
     Invalid(Vec<Fault>),
+    /// An `Authorization` that says more than a token of [`MAX_TOKEN_BYTES`](super::MAX_TOKEN_BYTES): 431.
+    AuthorizationTooLarge,
     /// The body is larger than [`MAX_BODY_BYTES`](super::MAX_BODY_BYTES): 413.
     BodyTooLarge,
 }
@@ -61,12 +68,14 @@ impl Fault {
 
 /// Checks the headers of a batch request; `None` is a pass.
 pub(super) fn check(headers: &HeaderMap, clients: &[String]) -> Option<Refusal> {
-    let authorized = headers
-        .get_all(header::AUTHORIZATION)
-        .iter()
-        .any(|field| !field.as_bytes().trim_ascii().is_empty());
-    if !authorized {
+    let authorizations = headers.get_all(header::AUTHORIZATION);
+    let is_said = |field: &HeaderValue| !field.as_bytes().trim_ascii().is_empty();
+    if !authorizations.iter().any(is_said) {
         return Some(Refusal::Unauthenticated);
+    }
+    let is_too_large = |field: &HeaderValue| field.len() > MAX_AUTHORIZATION_BYTES;
+    if authorizations.iter().any(is_too_large) {
+        return Some(Refusal::AuthorizationTooLarge);
     }
     let faults = [
         client_fault(headers, clients),
@@ -180,6 +189,20 @@ mod tests {
             &[("authorization", "  ")],
         ] {
             assert_eq!(check(&headers(fields), &[]), Some(Refusal::Unauthenticated));
+        }
+    }
+
+    #[test]
+    fn an_authorization_may_have_the_longest_token_and_no_more() {
+        let refusal = |field: &str| {
+            let authorization = ("authorization", field);
+            let fields = [authorization, ("x-client", "ios"), ("x-uuid", "d")];
+            check(&headers(&fields), &["ios".into()])
+        };
+        let longest = format!("Bearer {}", "t".repeat(8 << 10));
+        assert_eq!(refusal(&longest), None);
+        for larger in [format!("{longest}t"), format!("Basic a, {longest}")] {
+            assert_eq!(refusal(&larger), Some(Refusal::AuthorizationTooLarge));
         }
     }
 

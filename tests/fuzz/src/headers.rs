@@ -199,8 +199,12 @@ impl Model {
 
 fn refusal(headers: &HeaderMap) -> Option<Refusal> {
     let is_blank = |field: &String| field.trim_matches(is_space).is_empty();
-    if text(headers, "authorization").iter().all(is_blank) {
+    let authorizations = text(headers, "authorization");
+    if authorizations.iter().all(is_blank) {
         return Some(Refusal::Unauthenticated);
+    }
+    if authorizations.iter().any(|field| field.len() > 7 + 8192) {
+        return Some(Refusal::AuthorizationTooLarge);
     }
     let mut faults = Vec::new();
     let clients = text(headers, "x-client");
