@@ -44,6 +44,9 @@ const ASKS_SOMETHING_ELSE: u32 = 10;
 /// How much the number of a camera is above its intercom's.
 const CAMERAS: u64 = 653;
 
+/// The X-Client of every phone.
+const CLIENT: &str = "ios";
+
 /// What all phones share.
 pub(super) struct Place {
     pub(super) plain: Destination,
@@ -293,7 +296,7 @@ impl Phone {
     }
 
     fn viewer(&self, device: &str, language: &str) -> String {
-        viewer(self.user, device, language)
+        viewer(&self.user.to_string(), device, language)
     }
 
     fn batch(&mut self, device: &str, language: &str, ids: &[u64]) -> Message {
@@ -322,7 +325,7 @@ impl Phone {
             ("accept", "application/json"),
             ("accept-encoding", coding),
             ("content-type", "application/json"),
-            ("x-client", "ios"),
+            ("x-client", CLIENT),
             ("x-uuid", device),
             ("hl", language),
         ] {
@@ -385,7 +388,7 @@ impl Place {
                 return Err("somebody else's");
             }
             let user = expected.viewer.split(' ').next().unwrap_or_default();
-            if told.viewer != format!("{user} {} {}", text("x-uuid"), text("hl")) {
+            if told.viewer != viewer(user, text("x-uuid"), text("hl")) {
                 return Err("another phone's");
             }
             let instead = heard.instead_of_error;
@@ -489,8 +492,9 @@ fn favourite(id: u64) -> String {
     format!("/api/v1/cameras/{}/favorites", id + CAMERAS)
 }
 
-fn viewer(user: u64, device: &str, language: &str) -> String {
-    format!("{user} {device} {language}")
+/// As the stand-in has it of those who ask here: from iOS, and from no region.
+fn viewer(user: &str, device: &str, language: &str) -> String {
+    format!("{user} {device} {language} {CLIENT} ")
 }
 
 #[cfg(test)]
@@ -518,7 +522,7 @@ mod tests {
 
     fn headers(device: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("x-uuid", device), ("hl", "en")] {
+        for (name, value) in [("x-uuid", device), ("hl", "en"), ("x-client", CLIENT)] {
             headers.insert(name, HeaderValue::from_str(value).unwrap());
         }
         headers
