@@ -17,7 +17,7 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
-use tokio::time::timeout;
+use pingora_timeout::timeout;
 
 use super::decode::{self, Undecoded};
 use super::exchange::{self, NoBody, Unquoted};
@@ -145,7 +145,8 @@ impl Origin for Fetcher {
         let (place, queued) = waited(self.queue.enter()).await;
         course.queued = queued;
         let _place = place.ok_or_else(busy)?;
-        // From now on: how long it waited for its turn says nothing of the VMS.
+        // From now on: how long it waited for its turn says nothing of the VMS. The timeout is Pingora's, which ends on a
+        // tick of 10 ms: arming one of tokio's wakes the very thread that is about to wait for the VMS.
         let answer = timeout(self.deadline, self.try_servers(request, body, course))
             .await
             .unwrap_or(Err(FetchError::Timeout(self.deadline)));
