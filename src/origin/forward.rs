@@ -15,7 +15,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Fields that are of one connection only (RFC 9110, 7.6.1).
-const HOP_BY_HOP: [HeaderName; 10] = [
+static HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -142,9 +142,11 @@ pub fn drop_response_hop_by_hop(response: &mut ResponseHeader) {
     }
 }
 
-/// Names of the fields of one connection, those that `Connection` names among them.
+/// Names of the fields of one connection that are there, those that `Connection` names among them.
 fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
-    fields::nominated(headers).chain(HOP_BY_HOP).collect()
+    let nominated = fields::nominated(headers).filter(|name| headers.contains_key(name));
+    let standard = headers.keys().filter(|name| HOP_BY_HOP.contains(name));
+    nominated.chain(standard.cloned()).collect()
 }
 
 fn drop_forwarding(request: &mut RequestHeader) {
@@ -283,7 +285,10 @@ mod tests {
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
         for (name, value) in [
             ("Connection", "keep-alive, X-Hop"),
+            ("Connection", "X-Absent, x-other, TE"),
             ("X-Hop", "1"),
+            ("X-Other", "1"),
+            ("X-Other", "2"),
             ("TE", "trailers"),
             ("X-End", "1"),
         ] {
@@ -292,6 +297,7 @@ mod tests {
         drop_hop_by_hop(&mut request);
         let left: Vec<_> = request.headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["x-end"]);
+        assert_eq!(hop_by_hop(&request.headers).capacity(), 0);
     }
 
     #[test]
