@@ -5,7 +5,7 @@
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
+use http::{StatusCode, header};
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::{Error, ErrorType};
 use pingora_http::RequestHeader;
@@ -108,6 +108,7 @@ pub(super) async fn read_body(session: &mut HttpSession) -> Result<Bytes, NoBody
             continue;
         }
         if rest.is_empty() {
+            rest.reserve(told_length(session).max(first.len() + chunk.len()));
             rest.extend_from_slice(&first);
         }
         rest.extend_from_slice(&chunk);
@@ -117,4 +118,12 @@ pub(super) async fn read_body(session: &mut HttpSession) -> Result<Bytes, NoBody
     } else {
         rest.freeze()
     })
+}
+
+/// How long the body is by its header's word, in bytes, up to [`MAX_ANSWER_BYTES`]; zero if that says nothing.
+fn told_length(session: &HttpSession) -> usize {
+    let header = session.response_header();
+    let told = header.and_then(|header| header.headers.get(header::CONTENT_LENGTH));
+    let length = told.and_then(|told| told.to_str().ok()?.parse().ok());
+    length.unwrap_or(0).min(MAX_ANSWER_BYTES)
 }
