@@ -23,7 +23,7 @@ pub enum Refusal {
     Unauthenticated,
     /// Other headers are missing or wrong: 422.
     Invalid(Vec<Fault>),
-    /// An `Authorization` that says more than a token of [`MAX_TOKEN_BYTES`](super::MAX_TOKEN_BYTES): 431.
+    /// An `Authorization` that says more than a token of [`MAX_TOKEN_BYTES`]: 431.
     AuthorizationTooLarge,
     /// The body is larger than [`MAX_BODY_BYTES`](super::MAX_BODY_BYTES): 413.
     BodyTooLarge,
