@@ -40,6 +40,7 @@ mod refusing;
 mod reloading;
 mod repeating;
 mod request_ids;
+mod resident;
 mod secrets;
 mod service_manager;
 mod shutdown;
