@@ -299,6 +299,57 @@ mod tests {
     }
 
     #[test]
+    fn a_key_differs_in_the_scheme_in_where_the_ids_stand_and_in_since_when_the_endpoint_is_there()
+    {
+        let asker = Asker::new();
+        let request = RequestHeader::build("GET", b"/", None).unwrap();
+        let user = asker.keys.holder(b"ann");
+        let key = |scheme: Scheme, form: &Form, era: u64| {
+            let endpoint = Endpoint {
+                batch: &asker.batch,
+                vary: &asker.vary,
+                peer_is_trusted: false,
+                scheme,
+                era,
+            };
+            asker.keys.key(&user, &request, form, &endpoint)
+        };
+        let query = |others: &[u8]| Form::Query {
+            others: others.to_vec(),
+        };
+        let body = |query: &[u8], others: &[u8]| Form::Body {
+            query: query.to_vec(),
+            others: others.to_vec(),
+        };
+        let keys = [
+            key(Scheme::Http, &query(b""), 0),
+            key(Scheme::Https, &query(b""), 0),
+            key(Scheme::Http, &query(b""), 1),
+            key(Scheme::Http, &query(b"a"), 0),
+            key(Scheme::Http, &body(b"", b""), 0),
+            key(Scheme::Http, &body(b"a", b""), 0),
+            key(Scheme::Http, &body(b"", b"a"), 0),
+        ];
+        let distinct: std::collections::HashSet<_> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+    }
+
+    #[test]
+    fn the_holder_of_a_request_is_whoever_its_plain_bearer_names() {
+        let asker = Asker::new();
+        let holder_of = |authorization: &str| {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            request
+                .insert_header("Authorization", authorization)
+                .unwrap();
+            asker.keys.holder_of(&request)
+        };
+        assert_eq!(holder_of("Bearer ann"), Some(asker.keys.holder(b"ann")));
+        assert_ne!(holder_of("Bearer bob"), Some(asker.keys.holder(b"ann")));
+        assert_eq!(holder_of("Basic ann"), None);
+    }
+
+    #[test]
     fn a_key_is_the_same_whatever_other_headers_say() {
         let asker = Asker::new();
         assert_eq!(

@@ -249,7 +249,7 @@ impl World {
                     self.is_disturbed = true;
                     let read = self.vms.fail(number, failure);
                     if failure == Failure::Status(403) {
-                        self.refused.push((read.user, self.vms.moment()));
+                        self.refuse(read.user);
                     }
                 }
             }
@@ -365,7 +365,9 @@ impl World {
             task,
             ask,
             question: Question {
-                was_covered: !self.is_forgetful && self.stored.covers(&question, &self.vms),
+                was_covered: !self.is_forgetful
+                    && self.refused.iter().all(|(user, _)| *user != who.user)
+                    && self.stored.covers(&question, &self.vms),
                 ..question
             },
             given,
@@ -385,9 +387,18 @@ impl World {
         match status {
             401 => {
                 self.is_disturbed = true;
-                self.refused.push((fetch.read.user, self.vms.moment()));
+                self.refuse(fetch.read.user);
             }
             _ => self.brought.push((fetch.read, fetch.started)),
+        }
+    }
+
+    /// Notes that a user's refusal was delivered: from now on the edge may read of it at any moment, and nothing that it
+    /// has of the user covers an error for certain.
+    fn refuse(&mut self, user: u8) {
+        self.refused.push((user, self.vms.moment()));
+        for client in &mut self.clients {
+            client.question.was_covered &= client.question.who.user != user;
         }
     }
 
