@@ -10,9 +10,14 @@
 //! whatever could give one user another's items is in its way; what is not, is the reading of connections, which has no
 //! answers. What the two ask is not counted among the requests of clients, and their fetches are.
 //!
-//! What the VMS changes meanwhile is no leak: what it has itself shown to a user stays that user's for as long as it may be
-//! answered from memory, and before a leak is told, both are asked for at the VMS once more. Memory may be older than who
-//! asks here, since it outlives a reload: what it has from before is not answered, but fetched anew first.
+//! What the VMS changes meanwhile is no leak: an id that it has itself shown to a user stays that user's for as long as it
+//! may be answered from memory, and no leak is told before it has shown once more what both may see. Of an id that both may
+//! see, the bytes tell whose it is only as long as they do not change: one that carries the time of its making may be shown
+//! to one user at a tick and to the other at the next. Memory may be older than who asks here, since it outlives a reload:
+//! what it has from before is not answered, but fetched anew first.
+
+#[cfg(test)]
+mod rounds;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -39,9 +44,6 @@ use crate::request::ids::Form;
 use crate::request::peer::Peer;
 use crate::request::{self, Scheme};
 
-/// Most items that the VMS is remembered to have shown to one of the users.
-const MAX_KNOWN: usize = 10_000;
-
 /// The two users, and what they ask.
 pub struct Canary {
     users: [User; 2],
@@ -51,6 +53,8 @@ pub struct Canary {
     /// For how long the edge may answer what the VMS has shown.
     longest: Duration,
     memory: Memory,
+    /// What was shown to each of them as if it were the other's, and what the VMS has not yet cleared of that.
+    suspected: [Vec<Item>; 2],
 }
 
 /// What the edge has stored for the two.
@@ -72,9 +76,18 @@ struct User {
 /// An item: its id, and its bytes.
 type Item = (u64, Digest);
 
-/// When something was shown last.
+/// What somebody was shown of each id.
 #[derive(Default)]
-struct Known(HashMap<Item, Time>);
+struct Known(HashMap<u64, Seen>);
+
+/// What was shown of one id.
+struct Seen {
+    /// What was shown last, and when.
+    version: Digest,
+    at: Time,
+    /// When anything else was, last.
+    others_at: Option<Time>,
+}
 
 impl Canary {
     /// The one that is configured, if there is one.
@@ -98,14 +111,20 @@ impl Canary {
             config: Arc::clone(config),
             longest: Windows::new(&endpoint.config).longest(),
             memory: Memory::Unknown,
+            suspected: Default::default(),
         })
     }
 
     /// Asks as both users, and tells what it shows.
     pub async fn round(&mut self) -> CanaryResult {
-        let Some(direct) = self.direct().await else {
+        let [Some(first), Some(second)] = self.direct().await else {
             return CanaryResult::Unavailable;
         };
+        if self.suspects() {
+            // Of an earlier round, which the VMS left without an answer.
+            return self.leak();
+        }
+        let direct = [first, second];
         let [first, second] = &self.users;
         let shown = tokio::join!(self.shown_to(first), self.shown_to(second));
         let (Some(first), Some(second)) = shown else {
@@ -113,19 +132,14 @@ impl Canary {
         };
         let shown = [first, second];
         self.memory = Memory::Known;
-        if !self.foreign(&shown).iter().all(Vec::is_empty) {
-            // The VMS may have changed it between one question and the next. If it does not answer, it stands.
-            self.direct().await;
-            let foreign = self.foreign(&shown);
-            if !foreign.iter().all(Vec::is_empty) {
-                let [of_second, of_first] = &foreign;
-                tracing::error!(
-                    ?of_second,
-                    ?of_first,
-                    "a canary was shown what only the other may see: ids of the second shown to the first, and of the \
-                     first to the second"
-                );
-                return CanaryResult::Leak;
+        self.suspected = self.foreign(&shown);
+        if self.suspects() {
+            // The VMS may have changed it between one question and the next.
+            let [Some(_), Some(_)] = self.direct().await else {
+                return CanaryResult::Unavailable;
+            };
+            if self.suspects() {
+                return self.leak();
             }
         }
         if direct[0] == direct[1] {
@@ -137,24 +151,53 @@ impl Canary {
         }
     }
 
-    /// What the VMS itself shows to each; `None` if it does not say.
-    async fn direct(&mut self) -> Option<[Vec<Item>; 2]> {
+    fn suspects(&self) -> bool {
+        !self.suspected.iter().all(Vec::is_empty)
+    }
+
+    /// Tells of what is suspected.
+    fn leak(&mut self) -> CanaryResult {
+        let suspected = std::mem::take(&mut self.suspected);
+        let ids = |items: &Vec<Item>| -> Vec<u64> { items.iter().map(|item| item.0).collect() };
+        let [of_second, of_first] = suspected.each_ref().map(ids);
+        tracing::error!(
+            ?of_second,
+            ?of_first,
+            "a canary was shown what only the other may see: ids of the second shown to the first, and of the first to \
+             the second"
+        );
+        CanaryResult::Leak
+    }
+
+    /// What the VMS itself shows to each, `None` where it does not say; what that explains is not suspected any more.
+    async fn direct(&mut self) -> [Option<Vec<Item>>; 2] {
         let [first, second] = &self.users;
         let direct = tokio::join!(self.direct_to(first), self.direct_to(second));
-        let direct = [direct.0?, direct.1?];
+        let direct = [direct.0, direct.1];
         let now = self.filler.clock.now();
         for (user, items) in self.users.iter_mut().zip(&direct) {
-            user.known.learn(items, now, self.longest);
+            if let Some(items) = items {
+                let asked = &self.config.canary.ids;
+                user.known.learn(items, asked, now, self.longest);
+            }
         }
-        Some(direct)
+        self.suspected = self.foreign(&self.suspected);
+        direct
     }
 
     async fn direct_to(&self, user: &User) -> Option<Vec<Item>> {
         let correlation = Correlation::drawn();
         let asked = self.asked(user, &correlation)?;
         let answer = self.filler.ask_past_memory(&asked).await.ok()?;
-        let is_shown = answer.header.status == StatusCode::OK;
-        is_shown.then(|| self.items(&answer.body)).flatten()
+        match answer.header.status {
+            StatusCode::OK => self.items(&answer.body),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                // The token is not, or no longer, good for what is stored under it, whoever asked the VMS.
+                self.filler.end_user(asked.batch.user);
+                None
+            }
+            _ => None,
+        }
     }
 
     /// What the edge shows; `None` if it shows nothing.
@@ -203,8 +246,8 @@ impl Canary {
         Some(items)
     }
 
-    /// The ids of what was shown to each of the users and is the other's.
-    fn foreign(&self, shown: &[Vec<Item>; 2]) -> [Vec<u64>; 2] {
+    /// What was shown to each of the users and is the other's.
+    fn foreign(&self, shown: &[Vec<Item>; 2]) -> [Vec<Item>; 2] {
         let [first, second] = &self.users;
         [
             foreign(&shown[0], &first.known, &second.known),
@@ -262,33 +305,49 @@ fn request(user: &TestUser, config: &Config, batch: &config::Batch) -> RequestHe
     request
 }
 
-/// The ids of what was shown to one user, and by the VMS to the other alone: the very bytes, or any of that id.
-fn foreign(shown: &[Item], own: &Known, other: &Known) -> Vec<u64> {
-    let is_foreign = |item: &&Item| {
-        (other.has(item) && !own.has(item)) || (other.has_id(item.0) && !own.has_id(item.0))
+/// What was shown to one user and is the other's: its id the VMS shows to the other alone; or it shows always the same of that
+/// id to either of them, and this is what it shows to the other.
+fn foreign(shown: &[Item], own: &Known, other: &Known) -> Vec<Item> {
+    let is_foreign = |(id, version): &Item| match (own.0.get(id), other.0.get(id)) {
+        (None, Some(_)) => true,
+        (Some(own), Some(other)) => {
+            let (own, other) = (own.only_version(), other.only_version());
+            other == Some(version) && own.is_some_and(|own| own != version)
+        }
+        (_, None) => false,
     };
-    shown.iter().filter(is_foreign).map(|item| item.0).collect()
+    let shown = shown.iter().copied();
+    shown.filter(is_foreign).collect()
 }
 
 impl Known {
-    /// Notes what was shown, and forgets what was not for as long as it may be answered.
-    fn learn(&mut self, items: &[Item], now: Time, longest: Duration) {
-        self.0.extend(items.iter().map(|item| (*item, now)));
-        self.0.retain(|_, shown| now.since(*shown) <= longest);
-        if self.0.len() > MAX_KNOWN {
-            let mut times: Vec<Time> = self.0.values().copied().collect();
-            times.sort_unstable();
-            let oldest = times[times.len() - MAX_KNOWN];
-            self.0.retain(|_, shown| *shown >= oldest);
+    /// Notes what was shown of the ids that were asked, and forgets what was not for as long as it may be answered.
+    fn learn(&mut self, items: &[Item], asked: &[u64], now: Time, longest: Duration) {
+        let items = items.iter().filter(|item| asked.contains(&item.0));
+        for &(id, version) in items {
+            let seen = self.0.entry(id).or_insert(Seen {
+                version,
+                at: now,
+                others_at: None,
+            });
+            if seen.version != version {
+                seen.others_at = Some(seen.at);
+                seen.version = version;
+            }
+            seen.at = now;
+        }
+        let is_late = |at: Time| now.since(at) > longest;
+        self.0.retain(|_, seen| !is_late(seen.at));
+        for seen in self.0.values_mut() {
+            seen.others_at.take_if(|at| is_late(*at));
         }
     }
+}
 
-    fn has(&self, item: &Item) -> bool {
-        self.0.contains_key(item)
-    }
-
-    fn has_id(&self, id: u64) -> bool {
-        self.0.keys().any(|known| known.0 == id)
+impl Seen {
+    /// What was shown, if it was always the same.
+    fn only_version(&self) -> Option<&Digest> {
+        self.others_at.is_none().then_some(&self.version)
     }
 }
 
@@ -296,13 +355,16 @@ impl Known {
 mod tests {
     use super::*;
 
+    const ASKED: [u64; 4] = [1, 2, 3, 4];
+    const LONGEST: Duration = Duration::from_secs(60);
+
     fn item(id: u64, text: &str) -> Item {
         (id, Digest::of(text.as_bytes()))
     }
 
     fn known(items: &[Item]) -> Known {
         let mut known = Known::default();
-        known.learn(items, Time::default(), Duration::from_secs(60));
+        known.learn(items, &ASKED, Time::default(), LONGEST);
         known
     }
 
@@ -310,7 +372,10 @@ mod tests {
     fn what_the_vms_shows_to_the_other_alone_is_foreign() {
         let hers = known(&[item(1, "hers"), item(2, "both"), item(3, "as she sees it")]);
         let his = known(&[item(2, "both"), item(3, "as he sees it"), item(4, "his")]);
-        let shown = |items: &[Item]| foreign(items, &hers, &his);
+        let shown = |items: &[Item]| {
+            let foreign = foreign(items, &hers, &his).into_iter();
+            foreign.map(|item| item.0).collect::<Vec<_>>()
+        };
         let own = [item(1, "hers"), item(2, "both"), item(3, "as she sees it")];
         assert_eq!(shown(&own), [0; 0]);
         assert_eq!(shown(&[item(3, "as he sees it")]), [3]);
@@ -321,35 +386,52 @@ mod tests {
     #[test]
     fn what_nobody_was_shown_tells_nothing() {
         let (hers, his) = (known(&[item(1, "hers")]), known(&[item(1, "his")]));
-        assert_eq!(foreign(&[item(1, "another")], &hers, &his), [0; 0]);
-        assert_eq!(foreign(&[item(9, "unheard of")], &hers, &his), [0; 0]);
+        assert_eq!(foreign(&[item(1, "another")], &hers, &his), []);
+        assert_eq!(foreign(&[item(9, "unheard of")], &hers, &his), []);
+    }
+
+    #[test]
+    fn what_changes_for_either_of_them_is_nobodys_until_only_one_version_may_be_answered() {
+        for changing in [0, 1] {
+            let mut shown = [item(1, "hers"), item(1, "his")];
+            let mut both = shown.map(|item| known(&[item]));
+            let mut learn = |shown: &[Item; 2], now| {
+                for (known, item) in both.iter_mut().zip(shown) {
+                    known.learn(&[*item], &ASKED, now, LONGEST);
+                }
+                let [hers, his] = &both;
+                foreign(&shown[1..], hers, his)
+            };
+            let then = Time::default();
+            assert_eq!(learn(&shown, then), shown[1..]);
+            shown[changing] = item(1, "at the next tick");
+            assert_eq!(learn(&shown, then.plus(LONGEST / 2)), []);
+            assert_eq!(learn(&shown, then.plus(LONGEST)), []);
+            let later = then.plus(LONGEST + Duration::from_secs(1));
+            assert_eq!(learn(&shown, later), shown[1..]);
+        }
     }
 
     #[test]
     fn what_a_user_was_shown_stays_his_for_as_long_as_it_may_be_answered() {
-        let longest = Duration::from_secs(60);
         let (then, hers) = (Time::default(), [item(1, "hers")]);
-        let mut known = known(&hers);
-        known.learn(&[], then.plus(longest), longest);
-        assert!(known.has(&hers[0]));
-        known.learn(&[], then.plus(2 * longest), longest);
-        assert!(!known.has(&hers[0]) && !known.has_id(1));
+        let (mut known, other) = (known(&hers), known(&[item(1, "his")]));
+        known.learn(&[], &ASKED, then.plus(LONGEST), LONGEST);
+        assert_eq!(foreign(&hers, &known, &other), []);
+        known.learn(&[], &ASKED, then.plus(2 * LONGEST), LONGEST);
+        assert_eq!(foreign(&hers, &known, &other), hers);
     }
 
     #[test]
-    fn what_changes_every_time_takes_no_memory_without_bound() {
-        let (mut known, longest) = (Known::default(), Duration::from_secs(60));
-        let half = MAX_KNOWN as u64 / 2;
-        let shown = |round: u64| {
-            let items = (1..=half).map(|id| item(id, &format!("{id} {round}")));
-            items.collect::<Vec<_>>()
-        };
+    fn what_changes_every_time_and_what_nobody_asked_for_take_no_memory() {
+        let mut known = Known::default();
         for round in 0..3 {
+            let items = (1..=6_000).map(|id| item(id, &format!("{id} {round}")));
             let now = Time::default().plus(Duration::from_secs(round));
-            known.learn(&shown(round), now, longest);
+            known.learn(&items.collect::<Vec<_>>(), &ASKED, now, LONGEST);
+            let mut ids: Vec<u64> = known.0.keys().copied().collect();
+            ids.sort_unstable();
+            assert_eq!(ids, ASKED);
         }
-        assert_eq!(known.0.len(), MAX_KNOWN);
-        assert!(!known.has(&shown(0)[0]));
-        assert!(known.has(&shown(1)[0]) && known.has(&shown(2)[0]));
     }
 }

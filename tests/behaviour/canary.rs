@@ -2,7 +2,9 @@
 //! never shown to the other, and if it is, somebody hears of it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use vms_edge::ops::reload::Outcome;
@@ -133,6 +135,39 @@ async fn an_answer_that_the_vms_gives_to_the_wrong_user_is_told_for_as_long_as_i
 }
 
 #[tokio::test]
+async fn what_both_see_stamped_anew_at_every_tick_is_no_leak() {
+    let users = Users::asking(THREE);
+    // Sooner or later a tick falls between any two of the questions.
+    let asked = Arc::new(AtomicUsize::new(0));
+    let vms = Scripted::start(move |mut connection| {
+        let asked = Arc::clone(&asked);
+        async move {
+            while let Some(request) = connection.request().await {
+                let own = match request.head.one("authorization") {
+                    Some("Bearer tok-1-canary") => 2,
+                    _ => 6,
+                };
+                let tick = asked.fetch_add(1, Ordering::Relaxed) / 3;
+                let body = format!(r#"[{{"id":1,"last_seen":{tick}}},{{"id":{own}}}]"#);
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+                );
+                connection.wire.send(answer).await;
+            }
+        }
+    })
+    .await;
+    let edge = TestEdge::with(&[vms.address.to_string()], &users.settings);
+    for _ in 0..15 {
+        rounds_more(&edge, "differs", 1).await;
+        // What is stored is stale, and the next round has it refreshed.
+        edge.advance(Duration::from_secs(40));
+    }
+    assert_eq!(rounds(&edge, "leak").await, 0);
+}
+
+#[tokio::test]
 async fn what_has_changed_in_the_vms_is_no_leak() {
     let users = Users::asking(THREE);
     let world = World::with(&users.settings).await;
@@ -193,6 +228,19 @@ async fn a_token_that_the_vms_refuses_shows_nothing() {
     assert!(matches!(applied, Outcome::Applied { .. }), "{applied:?}");
     rounds_more(&world.edge, "unavailable", 2).await;
     assert_eq!(rounds(&world.edge, "ok").await, 0);
+}
+
+#[tokio::test]
+async fn a_token_that_the_vms_refuses_to_the_canary_is_worth_nothing_to_its_other_devices_either() {
+    let users = Users::asking(THREE);
+    let world = World::with(&users.settings).await;
+    let other = world.user(2).with("authorization", "Bearer tok-2-canary");
+    other.asks([1, 6]).await.gets([1, 6]);
+    rounds_more(&world.edge, "ok", 1).await;
+    world.vms.revoke("tok-2-canary");
+    rounds_more(&world.edge, "unavailable", 2).await;
+    // It would be fresh.
+    other.asks([1, 6]).await.status(401);
 }
 
 #[tokio::test]
