@@ -501,12 +501,49 @@ pub struct Canary {
     pub ids: Vec<u64>,
     /// The endpoint that they ask. Default: the first.
     pub batch: EndpointId,
-    /// Time from one round to the next, 100ms to 1d. Default 1m.
+    /// Time from one round to the next, 100ms to 15m. Default 1m.
     pub interval: Duration,
     /// Their X-Client; with users, one of `headers.clients`. Default `ios`.
     pub client: String,
     /// Their X-UUID: 1 to 128 visible ASCII characters. Default `vms-edge-canary`.
     pub device: String,
+    /// How they address the VMS; `None`, the default: without TLS, by `upstream.host` or the first server's address.
+    pub origin: Option<WebOrigin>,
+}
+
+/// How clients address the VMS: what stands in a URL before the path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebOrigin {
+    /// What stands before `://`.
+    pub scheme: Scheme,
+    /// A valid `host` or `host:port`.
+    pub host: HeaderValue,
+}
+
+impl fmt::Display for WebOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = String::from_utf8_lossy(self.host.as_bytes());
+        write!(f, "{}://{host}", self.scheme.name())
+    }
+}
+
+/// How a client's connection is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// It is not.
+    Http,
+    /// By TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As an address has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
 }
 
 /// A user of the VMS who is there to be asked for.

@@ -25,6 +25,7 @@ use http::{HeaderMap, HeaderName, Method, header};
 use pingora_http::RequestHeader;
 
 use crate::config;
+pub use crate::config::Scheme;
 use checks::Refusal;
 use coding::Accepted;
 use decline::Bypass;
@@ -54,25 +55,6 @@ pub struct Endpoint<'a> {
     /// Since when the endpoint has been there without a break. What was stored before is not known to it: nobody marked
     /// its items while it was away.
     pub era: u64,
-}
-
-/// How a client's connection is protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// It is not.
-    Http,
-    /// By TLS.
-    Https,
-}
-
-impl Scheme {
-    /// As an address has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
-    }
 }
 
 /// Why a request on a batch path is not a batch that the edge answers.

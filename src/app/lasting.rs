@@ -201,6 +201,8 @@ impl Upkeep {
             let checker = Arc::new(Checker::new(upstream, Arc::clone(&site.servers)));
             tasks.spawn_on(checker::keep_checked(checker), runtime);
         }
+        let metrics = &site.filler.metrics;
+        metrics.canary_configured(site.config.canary.users.is_some());
         if let Some(canary) = Canary::of(&site.config, &site.endpoints, &site.filler) {
             tasks.spawn_on(canary::keep_asking(canary), runtime);
         }

@@ -6,9 +6,11 @@
 //!
 //! The edge is asked as a client asks it: by a header with a token and the fields of a widget, which is checked, understood
 //! and keyed like any other, and answered by [`BatchEndpoint::answer`] from the memory, the fetches under way and the marks
-//! of all. What is at hand is composed there by the very code that answers a client at hand ([`AtHand`](super::AtHand)). So
-//! whatever could give one user another's items is in its way; what is not, is the reading of connections, which has no
-//! answers. What the two ask is not counted among the requests of clients, and their fetches are.
+//! of all. What is at hand is composed there by the very code that answers a client at hand ([`AtHand`](super::AtHand)), and
+//! in every second round in a coding. So keys, memory, what is shared while it is fetched, and what is put together are in
+//! its way. What is not, is all that lies between there and a client's connection, a 304 to one who holds an answer, and
+//! what passes through. What the two ask is not counted among the requests of clients; what is fetched or coded for them
+//! is counted like any other.
 //!
 //! What the VMS changes meanwhile is no leak: an id that it has itself shown to a user stays that user's for as long as it
 //! may be answered from memory, and no leak is told before it has shown once more what both may see. Of an id that both may
@@ -19,6 +21,7 @@
 #[cfg(test)]
 mod rounds;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -31,13 +34,15 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::fill::Filler;
 use super::waits::Waits;
-use super::{Asked, AskedBy, BatchEndpoint, Outcome};
+use super::{Asked, AskedBy, BatchEndpoint, Outcome, Reply};
 use crate::cache::clock::Time;
 use crate::cache::digest::Digest;
 use crate::cache::freshness::Windows;
-use crate::config::{self, Config, TestUser};
+use crate::config::{self, Coding, Config, TestUser, WebOrigin};
 use crate::ops::metrics::CanaryResult;
 use crate::origin::answer::split;
+use crate::origin::fetch::MAX_ANSWER_BYTES;
+use crate::reply::encode;
 use crate::request::checks::{X_CLIENT, X_UUID};
 use crate::request::correlation::Correlation;
 use crate::request::ids::Form;
@@ -53,6 +58,8 @@ pub struct Canary {
     /// For how long the edge may answer what the VMS has shown.
     longest: Duration,
     memory: Memory,
+    /// Rounds that were begun.
+    rounds: usize,
     /// What was shown to each of them as if it were the other's, and what the VMS has not yet cleared of that.
     suspected: [Vec<Item>; 2],
 }
@@ -111,12 +118,14 @@ impl Canary {
             config: Arc::clone(config),
             longest: Windows::new(&endpoint.config).longest(),
             memory: Memory::Unknown,
+            rounds: 0,
             suspected: Default::default(),
         })
     }
 
     /// Asks as both users, and tells what it shows.
     pub async fn round(&mut self) -> CanaryResult {
+        self.accept_next_coding();
         let [Some(first), Some(second)] = self.direct().await else {
             return CanaryResult::Unavailable;
         };
@@ -149,6 +158,28 @@ impl Canary {
         } else {
             CanaryResult::Differs
         }
+    }
+
+    /// Every second round is answered as a client is who takes a coding, each in its turn.
+    fn accept_next_coding(&mut self) {
+        let codings = &self.config.compression.codings;
+        let turn = (self.rounds / 2).checked_rem(codings.len());
+        let coding = match self.rounds % 2 {
+            1 => turn.map(|turn| codings[turn]),
+            _ => None,
+        };
+        for User { request, .. } in &mut self.users {
+            match coding {
+                Some(coding) => {
+                    let accepted = HeaderValue::from_static(coding.name());
+                    request
+                        .insert_header(header::ACCEPT_ENCODING, accepted)
+                        .expect("it is a valid field");
+                }
+                None => drop(request.remove_header(&header::ACCEPT_ENCODING)),
+            }
+        }
+        self.rounds += 1;
     }
 
     fn suspects(&self) -> bool {
@@ -208,7 +239,7 @@ impl Canary {
         let answered = self.endpoint.answer(&self.filler, asked, &mut waits);
         match answered.await {
             Outcome::Reply(reply) if reply.header.status == StatusCode::OK => {
-                self.items(&reply.body)
+                self.items(&plain(&reply)?)
             }
             Outcome::Reply(_) | Outcome::PassThrough(_) => None,
         }
@@ -219,7 +250,9 @@ impl Canary {
         let request = &user.request;
         let checked = request::examine(request, &self.config.headers).ok()?;
         let trusted = &self.config.server.trusted_proxies;
-        let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), Scheme::Http, trusted);
+        let origin = self.config.canary.origin.as_ref();
+        let scheme = origin.map_or(Scheme::Http, |origin| origin.scheme);
+        let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), scheme, trusted);
         let (endpoint, keyed) = (&self.endpoint, self.endpoint.vary());
         let batch = endpoint.understand(request, b"", checked, &keyed, peer, &self.filler.keys);
         let mut batch = batch.ok()?;
@@ -286,11 +319,14 @@ fn request(user: &TestUser, config: &Config, batch: &config::Batch) -> RequestHe
     let (query, _) = form.write(&config.canary.ids, batch);
     let target = [batch.path.as_bytes(), b"?", &query].concat();
     let mut request = RequestHeader::build("GET", &target, None).expect(VALID);
-    let server = config.upstream.servers.first();
-    let host = config.upstream.host.clone().or_else(|| {
-        let server = server.map(ToString::to_string)?;
-        HeaderValue::try_from(server).ok()
-    });
+    let (origin, upstream) = (&config.canary.origin, &config.upstream);
+    let host = match (origin, &upstream.host) {
+        (Some(WebOrigin { host, .. }), _) | (None, Some(host)) => Some(host.clone()),
+        (None, None) => {
+            let server = upstream.servers.first().map(ToString::to_string);
+            server.and_then(|server| HeaderValue::try_from(server).ok())
+        }
+    };
     let value = |text: &str| HeaderValue::try_from(text).expect(VALID);
     for (name, value) in [
         (header::HOST, host.expect(VALID)),
@@ -303,6 +339,17 @@ fn request(user: &TestUser, config: &Config, batch: &config::Batch) -> RequestHe
         request.insert_header(name, value).expect(VALID);
     }
     request
+}
+
+/// The body of an answer without its coding; `None` if it is in one that nobody asked for.
+fn plain(reply: &Reply) -> Option<Cow<'_, [u8]>> {
+    let Some(name) = reply.header.headers.get(header::CONTENT_ENCODING) else {
+        return Some(Cow::Borrowed(&reply.body));
+    };
+    let mut codings = Coding::ALL.into_iter();
+    let coding = codings.find(|coding| name == coding.name())?;
+    let body = encode::decode(coding, &reply.body, MAX_ANSWER_BYTES).ok()?;
+    Some(Cow::Owned(body))
 }
 
 /// What was shown to one user and is the other's: its id the VMS shows to the other alone; or it shows always the same of that

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use pingora_core::tls;
 
 use super::section::Kind;
-use super::{Collector, ServerName};
+use super::{Collector, Scheme, ServerName, WebOrigin};
 
 /// An address to listen on.
 pub(super) const LISTEN: Kind<SocketAddr> = Kind {
@@ -34,6 +34,12 @@ pub(super) const NETWORK: Kind<IpNet> = Kind {
 pub(super) const HOST: Kind<HeaderValue> = Kind {
     allowed: r#"HOST or HOST:PORT, such as vms.local, or "" for the client's own"#,
     parse: host_header,
+};
+
+/// How clients address the VMS.
+pub(super) const WEB_ORIGIN: Kind<WebOrigin> = Kind {
+    allowed: r#"http:// or https:// and HOST or HOST:PORT, such as https://vms.example.com, or "" for http:// and upstream.host or the first server"#,
+    parse: web_origin,
 };
 
 /// A name that a certificate can hold.
@@ -128,6 +134,25 @@ fn host_header(text: &str) -> Result<HeaderValue, String> {
         }
     }
     HeaderValue::from_str(text).map_err(|_| "is not a host".to_owned())
+}
+
+fn web_origin(text: &str) -> Result<WebOrigin, String> {
+    let (scheme, host) = text
+        .split_once("://")
+        .ok_or("does not begin with http:// or https://")?;
+    let scheme = match scheme {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        _ => return Err("does not begin with http:// or https://".to_owned()),
+    };
+    if host.contains('@') {
+        return Err("holds a user or a password".to_owned());
+    }
+    if host.contains(['/', '?', '#']) {
+        return Err("holds more than a scheme, a host and a port".to_owned());
+    }
+    let host = host_header(host)?;
+    Ok(WebOrigin { scheme, host })
 }
 
 /// An IP address, in brackets if IPv6, or a DNS name; without the brackets, in lower case.

@@ -13,7 +13,9 @@ use toml::Value;
 
 use super::names::{CHECKS, FORMATS, LEVELS, ORDERS, name_of};
 use super::units::{duration_text, size_text};
-use super::{Admin, Batch, Canary, Collector, Compression, Config, Invalidate, Scopes, Tracing};
+use super::{
+    Admin, Batch, Canary, Collector, Compression, Config, Invalidate, Scopes, Tracing, WebOrigin,
+};
 
 impl Config {
     /// The configuration in effect as TOML, in the file's own spelling and order, secrets masked.
@@ -126,6 +128,8 @@ fn canary(page: &mut Page, canary: &Canary, batches: &[Batch]) {
     page.key("interval", quote(duration_text(canary.interval)));
     page.key("client", quote(&canary.client));
     page.key("device", quote(&canary.device));
+    let origin = canary.origin.as_ref().map(WebOrigin::to_string);
+    page.key("origin", quote(origin.unwrap_or_default()));
 }
 
 #[derive(Default)]
@@ -177,7 +181,7 @@ mod tests {
 
     use super::super::tests::accepted;
     use super::super::{
-        Check, Coding, EndpointId, LogFormat, Order, PathPattern, Segment, ServerName,
+        Check, Coding, EndpointId, LogFormat, Order, PathPattern, Scheme, Segment, ServerName,
     };
     use super::server::tests::any_limits;
     use super::upstream::tests::any_upstream;
@@ -279,6 +283,7 @@ batch = "/api/v1/intercom/shows"
 interval = "1m"
 client = "ios"
 device = "vms-edge-canary"
+origin = ""
 "#
         );
     }
@@ -382,14 +387,29 @@ device = "vms-edge-canary"
     /// One without users, which have their tokens from files.
     fn any_canary(batch: EndpointId) -> impl Strategy<Value = Canary> {
         let ids = btree_set(1..=u64::MAX >> 1, 0..4);
-        let rest = (duration(100, 86_400_000), "[!-~]{1,8}", "[!-~]{1,128}");
-        (ids, rest).prop_map(move |(ids, (interval, client, device))| Canary {
+        let scheme = select(vec![Scheme::Http, Scheme::Https]);
+        let origin = (
+            scheme,
+            "[a-z]{1,8}\\.local(:80)?|10\\.0\\.0\\.[1-9]|\\[fd00::[1-9]\\]",
+        );
+        let origin = origin.prop_map(|(scheme, host)| WebOrigin {
+            scheme,
+            host: host.parse().unwrap(),
+        });
+        let rest = (
+            duration(100, 900_000),
+            "[!-~]{1,8}",
+            "[!-~]{1,128}",
+            proptest::option::of(origin),
+        );
+        (ids, rest).prop_map(move |(ids, (interval, client, device, origin))| Canary {
             users: None,
             ids: ids.into_iter().collect(),
             batch,
             interval,
             client,
             device,
+            origin,
         })
     }
 

@@ -147,6 +147,7 @@ pub struct Metrics {
     order_contradictions: IntCounter,
     foreign_shelves: IntCounter,
     canary_runs: CounterPer<CanaryResult>,
+    canary_configured: IntGauge,
     life: Life,
     watched: Watched,
     process: Process,
@@ -218,6 +219,11 @@ impl Metrics {
                 "vms_edge_canary_runs_total",
                 "Rounds of the two test users, by what they have shown.",
             ),
+            canary_configured: gauge(
+                r,
+                "vms_edge_canary_configured",
+                "Whether the configuration in effect names the two test users: 1 or 0.",
+            ),
             life: Life::new(r),
             watched: Watched::default(),
             process: Process::new(),
@@ -282,6 +288,11 @@ impl Metrics {
     /// Counts a round of the canaries.
     pub fn canary(&self, result: CanaryResult) {
         self.canary_runs.add(result, 1);
+    }
+
+    /// Shows whether there are to be rounds of the canaries, were it that nobody does them.
+    pub fn canary_configured(&self, is_configured: bool) {
+        self.canary_configured.set(i64::from(is_configured));
     }
 
     /// Counts an invalidation.

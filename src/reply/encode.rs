@@ -1,7 +1,8 @@
-//! Making an answer smaller: gzip, brotli and zstd, at levels where each is at least as small as `gzip -6`.
+//! Making an answer smaller: gzip, brotli and zstd, at levels where each is at least as small as `gzip -6`; and undoing it.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
 use crate::config::Coding;
@@ -14,6 +15,9 @@ const BROTLI_QUALITY: i32 = 5;
 
 /// Small answers leave little to be found, and little to look at: the levels below 12 lose to gzip on some of them.
 const ZSTD_LEVEL: i32 = 15;
+
+/// What is read of brotli at a time.
+const BROTLI_BUFFER_BYTES: usize = 4 << 10;
 
 /// The body in a coding.
 ///
@@ -43,28 +47,47 @@ pub fn encode(coding: Coding, body: &[u8]) -> io::Result<Vec<u8>> {
     }
 }
 
+/// The body without a coding, at most `most` bytes of it.
+///
+/// # Errors
+///
+/// When it is not in that coding, or longer.
+pub fn decode(coding: Coding, coded: &[u8], most: usize) -> io::Result<Vec<u8>> {
+    let mut decoder: Box<dyn Read> = match coding {
+        Coding::Gzip => Box::new(GzDecoder::new(coded)),
+        Coding::Br => Box::new(brotli::Decompressor::new(coded, BROTLI_BUFFER_BYTES)),
+        Coding::Zstd => Box::new(zstd::Decoder::new(coded)?),
+    };
+    let mut body = Vec::new();
+    let length = decoder
+        .by_ref()
+        .take(most as u64 + 1)
+        .read_to_end(&mut body)?;
+    match length > most {
+        true => Err(io::ErrorKind::FileTooLarge.into()),
+        false => Ok(body),
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::io::Read;
-
     use proptest::prelude::*;
     use proptest::sample::select;
 
     use super::*;
 
     pub(crate) fn decoded(coding: Coding, coded: &[u8]) -> Vec<u8> {
-        let mut body = Vec::new();
-        match coding {
-            Coding::Gzip => {
-                let mut decoder = flate2::read::GzDecoder::new(coded);
-                decoder.read_to_end(&mut body).unwrap();
-            }
-            Coding::Br => {
-                brotli::BrotliDecompress(&mut &*coded, &mut body).unwrap();
-            }
-            Coding::Zstd => body = zstd::decode_all(coded).unwrap(),
+        decode(coding, coded, 1 << 24).unwrap()
+    }
+
+    #[test]
+    fn what_is_longer_than_it_may_be_is_given_up_and_so_is_what_is_in_no_coding() {
+        for coding in Coding::ALL {
+            let coded = encode(coding, &[b'a'; 1_000]).unwrap();
+            assert_eq!(decode(coding, &coded, 1_000).unwrap(), [b'a'; 1_000]);
+            assert!(decode(coding, &coded, 999).is_err(), "{coding}");
+            assert!(decode(coding, b"[{\"id\":1}]", 1_000).is_err(), "{coding}");
         }
-        body
     }
 
     proptest! {

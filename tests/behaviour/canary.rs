@@ -244,6 +244,36 @@ async fn a_token_that_the_vms_refuses_to_the_canary_is_worth_nothing_to_its_othe
 }
 
 #[tokio::test]
+async fn the_vms_is_addressed_as_clients_do() {
+    let users = Users::asking(THREE);
+    let world = World::new().await;
+    let upstream = world.vms_address.to_string();
+    for (origin, host, scheme) in [
+        ("", upstream.as_str(), "http"),
+        ("https://vms.example.com", "vms.example.com", "https"),
+        ("http://vms.local:8080", "vms.local:8080", "http"),
+    ] {
+        let settings = format!("{}origin = \"{origin}\"\n", users.settings);
+        let edge = TestEdge::with(std::slice::from_ref(&upstream), &settings);
+        world.vms.forget_requests();
+        rounds_more(&edge, "ok", 2).await;
+        drop(edge);
+        let asked = world.vms.requests();
+        assert!(!asked.is_empty());
+        for request in asked {
+            let field = |wanted: &str| {
+                let mut fields = request.headers.iter();
+                let named = |(name, _): &&(String, String)| name.eq_ignore_ascii_case(wanted);
+                fields.find(named).map(|(_, value)| value.as_str())
+            };
+            assert_eq!(field("host"), Some(host));
+            assert_eq!(field("x-forwarded-host"), Some(host));
+            assert_eq!(field("x-forwarded-proto"), Some(scheme));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_reload_begins_it_changes_it_and_ends_it() {
     let (users, others) = (Users::asking(THREE), Users::asking("[3, 9, 10]"));
     let world = World::new().await;
@@ -251,9 +281,12 @@ async fn a_reload_begins_it_changes_it_and_ends_it() {
         let applied = world.edge.reload(settings);
         assert!(matches!(applied, Outcome::Applied { .. }), "{applied:?}");
     };
+    const CONFIGURED: &str = "vms_edge_canary_configured 1\n";
     assert!(world.vms.batches().is_empty());
+    assert!(!world.metrics().await.contains(CONFIGURED));
     reload(&users.settings);
     rounds_more(&world.edge, "ok", 2).await;
+    assert!(world.metrics().await.contains(CONFIGURED));
 
     reload(&others.settings);
     rounds_more(&world.edge, "ok", 5).await;
@@ -263,6 +296,7 @@ async fn a_reload_begins_it_changes_it_and_ends_it() {
     assert!(later.iter().all(|batch| batch.ids == [3, 9, 10]));
 
     reload("");
+    assert!(!world.metrics().await.contains(CONFIGURED));
     // One that had begun may have asked still; then the rounds of another edge tell that time passes.
     world.user(1).asks([1]).await.gets([1]);
     let asked = world.vms.batches().len();

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::mpsc::Receiver;
 
 use async_trait::async_trait;
 use pingora_http::ResponseHeader;
@@ -17,7 +18,7 @@ use crate::ops::metrics::Metrics;
 use crate::ops::spans::Spans;
 use crate::origin::fetch::{Answer, Course, FetchError, Origin};
 use crate::planted::{self, Fault};
-use crate::reply::answers::Answers;
+use crate::reply::answers::{Answers, Work};
 use crate::request::key::KeyMaker;
 
 /// For how long what is stored is fresh, and then for how long it may be answered still.
@@ -85,6 +86,8 @@ struct Stage {
     canary: Canary,
     vms: Arc<Vms>,
     hand: Hand,
+    /// What is to be coded.
+    waiting: Receiver<Work>,
     runtime: runtime::Runtime,
     _tokens: TempDir,
 }
@@ -106,10 +109,6 @@ impl Stage {
         });
         let longest = Windows::new(&config.batches[0]).longest();
         let (answers, waiting) = Answers::new(1 << 20, 1 << 20);
-        // Coded at once, as soon as somebody has asked for it.
-        let answers = Arc::new(answers);
-        let coded = Arc::downgrade(&answers);
-        std::thread::spawn(move || crate::reply::answers::work(&coded, &waiting));
         let metrics = Arc::new(Metrics::new());
         let filler = Arc::new(Filler {
             store: Arc::new(Store::new(1 << 20, longest)),
@@ -121,7 +120,7 @@ impl Stage {
             metrics: Arc::clone(&metrics),
             spans: Arc::new(Spans::new(Arc::clone(&metrics)).0),
             keys: Arc::new(KeyMaker::new().unwrap()),
-            answers,
+            answers: Arc::new(answers),
             fetch_coding: config.upstream.fetch_coding,
             compression: config.compression.clone(),
             host: None,
@@ -133,12 +132,14 @@ impl Stage {
             canary: canary.expect("there are users"),
             vms,
             hand,
+            waiting,
             runtime: runtime::Builder::new_current_thread().build().unwrap(),
             _tokens: tokens,
         }
     }
 
-    /// Plays a round in which the VMS says this to the two; after it, what is stale has been refreshed.
+    /// Plays a round in which the VMS says this to the two; after it, what is stale has been refreshed, and what was to be coded
+    /// is.
     fn round(
         &mut self,
         first: impl IntoIterator<Item = Said>,
@@ -146,25 +147,31 @@ impl Stage {
     ) -> CanaryResult {
         let says = [first.into_iter().collect(), second.into_iter().collect()];
         *self.vms.says.lock().unwrap() = says;
-        self.runtime.block_on(async {
+        let result = self.runtime.block_on(async {
             let result = self.canary.round().await;
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
             result
-        })
+        });
+        self.canary.filler.answers.code_waiting(&self.waiting);
+        result
     }
 }
 
 /// What the first is shown: his own, and what both may see, stamped so.
 fn first(stamp: u64) -> Said {
-    let own = format!(r#"[{{"id":1,"seen":{stamp}}},{{"id":2,"of":"first"}}]"#);
+    let own = format!(
+        r#"[{{"id":1,"seen":{stamp}}},{{"id":2,"of":"first","title":"the door, the door, the door, the door, the door, the door"}}]"#
+    );
     Some((200, own))
 }
 
 /// The same of the second.
 fn second(stamp: u64) -> Said {
-    let own = format!(r#"[{{"id":1,"seen":{stamp}}},{{"id":3,"of":"second"}}]"#);
+    let own = format!(
+        r#"[{{"id":1,"seen":{stamp}}},{{"id":3,"of":"second","title":"the door, the door, the door, the door, the door, the door"}}]"#
+    );
     Some((200, own))
 }
 
@@ -239,6 +246,21 @@ fn a_refusal_of_the_direct_question_ends_what_is_stored_for_that_user() {
         let marked = metrics.contains("vms_edge_marks_total{scope=\"user\"} 1\n");
         assert!(marked, "{status}: {metrics}");
     }
+}
+
+#[test]
+fn answers_in_a_coding_are_looked_at_too() {
+    let mut stage = Stage::new();
+    let filler = Arc::clone(&stage.canary.filler);
+    let coded = || {
+        let metrics = filler.metrics.render(filler.store.usage(), 0);
+        let none = b"vms_edge_encoded_total{coding=\"gzip\"} 0\n";
+        memchr::memmem::find(&metrics, none).is_none()
+    };
+    for _ in 0..8 {
+        assert_eq!(stage.round([first(0)], [second(0)]), CanaryResult::Ok);
+    }
+    assert!(coded());
 }
 
 /// What three rounds show if the edge has these faults.

@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::super::address::WEB_ORIGIN;
 use super::super::material::read_user_token;
 use super::super::route::PATH;
 use super::super::section::{Kind, Section};
 use super::super::{Batch, Canary, Headers, TestUser};
 
 const SHORTEST: Duration = Duration::from_millis(100);
-const DAY: Duration = Duration::from_secs(86_400);
+/// One who is asked for less often would be missed late.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
 
 const TOKEN_FILE: Kind<TestUser> = Kind {
     allowed: "a readable file of one line with a user's token, 1 to 8192 visible ASCII characters without a comma",
@@ -50,9 +52,10 @@ pub(super) fn canary(
     let ids = section.numbers("ids", 1..=i64::MAX);
     let batch = section.optional_text("batch", &PATH);
     let batch = batch.and_then(|batch| whose(&section, batch.as_deref(), batches?));
-    let interval = section.duration("interval", Duration::from_secs(60), SHORTEST..=DAY);
+    let interval = section.duration("interval", Duration::from_secs(60), SHORTEST..=LONGEST);
     let client = section.text("client", "ios".to_owned(), &CLIENT);
     let device = section.text("device", "vms-edge-canary".to_owned(), &DEVICE);
+    let origin = section.optional_text("origin", &WEB_ORIGIN);
     if let Some(Some(_)) = &users {
         if let (Some(ids), Some(batch)) = (&ids, batch) {
             let most = batch.max_ids;
@@ -80,6 +83,7 @@ pub(super) fn canary(
         interval: interval?,
         client: client?,
         device: device?,
+        origin: origin?,
     })
 }
 
@@ -122,8 +126,8 @@ fn whose<'b>(
 mod tests {
     use tempfile::TempDir;
 
-    use super::super::super::EndpointId;
     use super::super::super::tests::{accepted, refused};
+    use super::super::super::{EndpointId, Scheme};
 
     /// A directory with the tokens of some users, each in a file of its own, and a list of the files.
     fn token_files(tokens: &[&str]) -> (TempDir, String) {
@@ -200,6 +204,51 @@ mod tests {
     }
 
     #[test]
+    fn the_vms_is_addressed_as_clients_do() {
+        let (_directory, files) = token_files(&["ann", "bob"]);
+        let text = |origin: &str| format!("[canary]\n{files}\nids = [1]\norigin = \"{origin}\"");
+        for (origin, scheme, host) in [
+            ("https://vms.example.com", Scheme::Https, "vms.example.com"),
+            ("http://10.0.0.5:8080", Scheme::Http, "10.0.0.5:8080"),
+            ("https://[fd00::5]", Scheme::Https, "[fd00::5]"),
+        ] {
+            let read = accepted(&text(origin)).canary.origin.unwrap();
+            assert_eq!((read.scheme, read.host.to_str().unwrap()), (scheme, host));
+            assert_eq!(read.to_string(), origin);
+        }
+        assert_eq!(accepted(&text("")).canary.origin, None);
+        for (origin, problem) in [
+            ("vms.example.com", "does not begin with http:// or https://"),
+            ("ftp://vms.local", "does not begin with http:// or https://"),
+            (
+                "HTTPS://vms.local",
+                "does not begin with http:// or https://",
+            ),
+            ("https://", "has no valid host name"),
+            (
+                "https://vms.local/",
+                "holds more than a scheme, a host and a port",
+            ),
+            (
+                "https://vms.local?a",
+                "holds more than a scheme, a host and a port",
+            ),
+            ("https://a@vms.local", "holds a user or a password"),
+            (
+                "https://vms.local:0",
+                "has a port out of the range 1 to 65535",
+            ),
+            ("https://fd00::5", "has no valid host name"),
+        ] {
+            let told = refused(&text(origin));
+            let wanted = format!(
+                "edge.toml:4: canary.origin: {origin:?} {problem}; allowed: http:// or https:// and HOST"
+            );
+            assert!(told.starts_with(&wanted), "{told}");
+        }
+    }
+
+    #[test]
     fn what_is_asked_is_a_batch_that_the_edge_answers() {
         let (_directory, files) = token_files(&["ann", "bob"]);
         let rest = "batch = \"/a\"\nclient = \"fridge\"\ndevice = \"a b\"\ninterval = \"1ms\"";
@@ -216,7 +265,7 @@ mod tests {
              allowed: ios-cctv, android-cctv, thick-legal, web, ios, android\n\
              edge.toml:6: canary.device: \"a b\" holds other characters than visible ASCII; \
              allowed: 1 to 128 visible ASCII characters, such as vms-edge-canary\n\
-             edge.toml:7: canary.interval: 1ms is out of range; allowed: 100ms to 1d"
+             edge.toml:7: canary.interval: 1ms is out of range; allowed: 100ms to 15m"
         );
         assert_eq!(
             refused(&format!("[canary]\n{files}")),
