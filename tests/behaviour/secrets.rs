@@ -1,14 +1,17 @@
-//! What is left of secrets in the memory of the process once their requests are over.
+//! What is left of secrets in the memory of the process once their requests are over, and what is shown of those that stay.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 
+use http::Method;
 use vms_edge::demo::vms::StandIn;
 
 use crate::support::client::Client;
-use crate::support::operator::{bearer, token};
+use crate::support::operator::{ask, bearer, token};
 use crate::support::scrape::Scrape;
 use crate::support::service::Service;
+use crate::support::soon;
 use crate::support::world::SHOWS;
 
 /// Begins every secret of this test, so that one search finds them all. It is put together here, and so stands in no
@@ -133,4 +136,75 @@ async fn once_requests_are_over_no_secret_of_theirs_is_left_in_the_memory_of_the
     Scrape::once(edge.admin, "vms_edge_connections{listener=\"plain\"}", 0.0).await;
     let left = found(edge.process(), secret("").as_bytes());
     assert!(left.is_empty(), "{left:#?}");
+}
+
+#[tokio::test]
+async fn what_a_canary_sends_is_shown_nowhere() {
+    let vms = StandIn::new().start().await.unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let [first, second] = [1, 2].map(|user| files.path().join(format!("user-{user}")));
+    fs::write(&first, "tok-1-zebra").unwrap();
+    fs::write(&second, "tok-2-zebra").unwrap();
+    let (_file, admin) = token();
+    let settings = format!(
+        "{admin}log.level = \"trace\"\n[canary]\ntoken_files = [{first:?}, {second:?}]\nids = [1, 2, 6]\n\
+         interval = \"100ms\"\n"
+    );
+    let edge = Service::before(vms.address(), &settings).await;
+    let mut shown = Vec::new();
+    let asked = "vms_edge_canary_runs_total{result=\"ok\"} ";
+    let metrics = || operate_plainly(edge.admin, Method::GET, "/metrics", String::new());
+    let has_asked = async {
+        loop {
+            let metrics = metrics().await;
+            let rounds = metrics.lines().find_map(|line| line.strip_prefix(asked));
+            if rounds.is_some_and(|rounds| rounds.parse::<u64>().unwrap() >= 3) {
+                return metrics;
+            }
+        }
+    };
+    shown.push(soon("rounds", has_asked).await);
+    let explain = format!(
+        "{{\"url\":\"{SHOWS}?ids[]=1\",\"headers\":{{\"Authorization\":\"Bearer tok-1-zebra\"}}}}"
+    );
+    let reload = |says: &'static str| {
+        let answer = operate_plainly(edge.admin, Method::POST, "/reload", String::new());
+        async move {
+            let answer = answer.await;
+            assert!(answer.contains(says), "{answer}");
+            answer
+        }
+    };
+    shown.push(operate_plainly(edge.admin, Method::GET, "/status", String::new()).await);
+    shown.push(operate_plainly(edge.admin, Method::POST, "/explain", explain).await);
+    // Another, the other's, and some that are none.
+    for (token, says) in [
+        ("tok-3-zebra", "other tokens in the same files"),
+        ("tok-2-zebra", "holds the same token twice"),
+        ("tok-1-zebra, b", "holds a token with a comma"),
+        ("a\ntok-1-zebra", "holds more than one line"),
+    ] {
+        fs::write(&first, token).unwrap();
+        shown.push(reload(says).await);
+    }
+    shown.push(edge.stops().await);
+    assert!(
+        shown
+            .iter()
+            .any(|shown| shown.contains("canary.token_files"))
+    );
+    for shown in shown {
+        assert!(!shown.contains("zebra"), "{shown}");
+    }
+}
+
+/// What the admin listener says to an operator.
+async fn operate_plainly(admin: SocketAddr, method: Method, path: &str, body: String) -> String {
+    let bearer = bearer();
+    let fields = [
+        ("host", "localhost"),
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+    ];
+    ask(admin, method, path, &fields, body).await.text()
 }
