@@ -27,7 +27,7 @@ use self::news::News;
 use self::operator::Operator;
 use self::outage::Vms;
 use self::phone::{Phone, Place};
-use self::sample::{HEAD, Occupied, Sample, halves};
+use self::sample::{HEAD, Occupied, Rounds, Sample, halves};
 use self::tally::{Counted, Numbers};
 use crate::asking::{SHOWS, Widget};
 use crate::bench::{Bench, Effort};
@@ -119,6 +119,7 @@ struct Summary {
     p50_us: f64,
     p99_us: f64,
     numbers: Numbers,
+    rounds: Rounds,
     /// What is not as it should be.
     failures: Vec<String>,
     samples: Vec<Sample>,
@@ -208,7 +209,8 @@ async fn soaks(
     let resident_bytes = halves(&samples[warm..]);
     let numbers = place.counted.numbers();
     failures.extend(place.counted.words());
-    failures.extend(judges(resident_bytes, &numbers));
+    let rounds = Rounds::by(&admin).await?;
+    failures.extend(judges(resident_bytes, &numbers, rounds));
     let panics = edge.output().matches("panicked").count();
     if panics > 0 {
         failures.push(format!("the edge panicked {panics} times"));
@@ -224,13 +226,14 @@ async fn soaks(
         p50_us,
         p99_us,
         numbers,
+        rounds,
         failures,
         samples,
     })
 }
 
 /// What is wrong with what was counted.
-fn judges(resident_bytes: Option<[u64; 2]>, numbers: &Numbers) -> Vec<String> {
+fn judges(resident_bytes: Option<[u64; 2]>, numbers: &Numbers, rounds: Rounds) -> Vec<String> {
     let mut failures = Vec::new();
     match resident_bytes {
         None => failures.push("it was too short to tell whether memory is flat".to_owned()),
@@ -248,6 +251,16 @@ fn judges(resident_bytes: Option<[u64; 2]>, numbers: &Numbers) -> Vec<String> {
     }
     if numbers.batches == 0 {
         failures.push("no batch was answered".to_owned());
+    }
+    if rounds.leaks > 0 {
+        let leaks = rounds.leaks;
+        failures.push(format!(
+            "a test user was shown another's items {leaks} times"
+        ));
+    }
+    // Now and then the VMS is well.
+    if rounds.ok == 0 {
+        failures.push("no round of the test users showed what the VMS shows".to_owned());
     }
     failures
 }
@@ -373,6 +386,10 @@ impl Summary {
                 last >> 10
             );
         }
+        let Rounds { ok, leaks } = self.rounds;
+        println!(
+            "{ok} rounds of the test users showed just what the VMS shows, {leaks} what is another's."
+        );
         let (start, end) = (&self.start, &self.end);
         println!(
             "Descriptors {} at the start, {} at the end, threads {} and {}, tasks {} and {}; {:.1} s to settle.",

@@ -16,6 +16,12 @@ const NAME: &str = "vms-edge";
 const TOKEN_FILE: &str = "operators.token";
 pub(crate) const TOKEN: &str = "the-operators-of-a-load-test";
 
+/// Files in its folder with the tokens of two users of the stand-in, whom it may ask for by itself.
+const USERS: [(&str, &str); 2] = [
+    ("canary-1.token", "tok-1-canary"),
+    ("canary-2.token", "tok-2-canary"),
+];
+
 /// Its configuration, in its folder.
 const FILE: &str = "edge.toml";
 const CONFIGURATION: &str = include_str!("../../../peers/edge.toml");
@@ -47,7 +53,7 @@ pub(crate) fn start(bench: &Bench, vms: &Vms, settings: &Settings) -> Result<Ser
 }
 
 /// Starts it before `vms` with another configuration, which has the addresses of the one in benches/peers, and may name
-/// [`TOKEN_FILE`].
+/// [`TOKEN_FILE`] and the files of [`USERS`].
 pub(crate) fn start_as(
     bench: &Bench,
     vms: SocketAddr,
@@ -59,7 +65,9 @@ pub(crate) fn start_as(
     let addresses = [plain, tls, admin, vms].map(|address| address.to_string());
     let file = folder.path().join(FILE);
     write(NAME, &file, at(configuration, &addresses))?;
-    write(NAME, &folder.path().join(TOKEN_FILE), TOKEN)?;
+    for (name, token) in [&[(TOKEN_FILE, TOKEN)][..], &USERS].concat() {
+        write(NAME, &folder.path().join(name), token)?;
+    }
     write_authority(NAME, bench, folder.path())?;
     let mut command = Command::new(bench.edge_program());
     command.arg("run").arg("--config").arg(&file);
@@ -121,19 +129,22 @@ mod tests {
     #[test]
     fn the_edge_understands_what_it_is_given_for_the_siege_and_for_the_soak() {
         let folder = folder(NAME).unwrap();
-        let path = |name| folder.path().join(name).to_str().unwrap().to_owned();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         let authority = crate::authority::Authority::new();
         authority.write_to(folder.path()).unwrap();
-        std::fs::write(path(TOKEN_FILE), TOKEN).unwrap();
+        let tokens = [&[(TOKEN_FILE, TOKEN)][..], &USERS].concat();
+        for (name, token) in &tokens {
+            std::fs::write(path(name), token).unwrap();
+        }
         let addresses = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"];
         for text in [
             include_str!("../siege/edge.toml"),
             include_str!("../soak/edge.toml"),
         ] {
             let text = at(text, &addresses.map(str::to_owned));
-            let files = ["certificate.pem", "key.pem", TOKEN_FILE];
+            let files = tokens.iter().map(|(name, _)| *name);
             let text = files
-                .iter()
+                .chain(["certificate.pem", "key.pem"])
                 .fold(text, |text, file| text.replace(file, &path(file)));
             Config::parse(&text, "edge.toml").unwrap();
         }

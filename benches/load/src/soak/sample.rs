@@ -20,6 +20,13 @@ pub(super) struct Occupied {
     pub(super) requests_in_flight: u64,
 }
 
+/// What the rounds of its two test users have shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Rounds {
+    pub(super) ok: u64,
+    pub(super) leaks: u64,
+}
+
 /// What it occupied at a time, and what had been counted by then.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Sample {
@@ -34,28 +41,12 @@ pub(super) struct Sample {
 impl Occupied {
     /// Asks the edge.
     pub(super) async fn by(admin: &Destination) -> Result<Self, String> {
-        let mut connection = Connection::new(admin.clone());
-        let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        let answer = connection.ask(request).await;
-        let answer = answer.map_err(|broken| format!("the edge's metrics: {broken}"))?;
-        Ok(Self::of(&String::from_utf8_lossy(&answer.content())))
+        Ok(Self::of(&metrics(admin).await?))
     }
 
     /// Reads it from metrics in the form of Prometheus.
     fn of(metrics: &str) -> Self {
-        let sum = |name: &str| {
-            let lines = metrics.lines().filter_map(|line| line.strip_prefix(name));
-            let values = lines.filter(|rest| rest.starts_with([' ', '{']));
-            let values = values.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok());
-            let sum: f64 = values.sum();
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "these are counts and bytes"
-            )]
-            let sum = sum as u64;
-            sum
-        };
+        let sum = |name: &str| sum(metrics, name);
         Self {
             resident_bytes: sum("process_resident_memory_bytes"),
             cache_bytes: sum("vms_edge_cache_bytes"),
@@ -87,6 +78,45 @@ impl Occupied {
             .collect();
         (!grown.is_empty()).then(|| grown.join("; "))
     }
+}
+
+impl Rounds {
+    /// Asks the edge.
+    pub(super) async fn by(admin: &Destination) -> Result<Self, String> {
+        Ok(Self::of(&metrics(admin).await?))
+    }
+
+    fn of(metrics: &str) -> Self {
+        let series = |result| format!("vms_edge_canary_runs_total{{result=\"{result}\"}}");
+        Self {
+            ok: sum(metrics, &series("ok")),
+            leaks: sum(metrics, &series("leak")),
+        }
+    }
+}
+
+/// The edge's metrics in the form of Prometheus.
+async fn metrics(admin: &Destination) -> Result<String, String> {
+    let mut connection = Connection::new(admin.clone());
+    let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let answer = connection.ask(request).await;
+    let answer = answer.map_err(|broken| format!("the edge's metrics: {broken}"))?;
+    Ok(String::from_utf8_lossy(&answer.content()).into_owned())
+}
+
+/// All series of a name, or of a name and labels, added up.
+fn sum(metrics: &str, name: &str) -> u64 {
+    let lines = metrics.lines().filter_map(|line| line.strip_prefix(name));
+    let values = lines.filter(|rest| rest.starts_with([' ', '{']));
+    let values = values.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok());
+    let sum: f64 = values.sum();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "these are counts and bytes"
+    )]
+    let sum = sum as u64;
+    sum
 }
 
 /// How resident memory moved between the first and the second half of `samples`: the medians of both, in bytes.
@@ -157,6 +187,14 @@ mod tests {
         let occupied = Occupied::of(text);
         assert_eq!((occupied.connections, occupied.descriptors), (7, 21));
         assert_eq!(occupied.resident_bytes, 25_000_000);
+    }
+
+    #[test]
+    fn rounds_are_told_apart_by_what_they_have_shown() {
+        let text = "vms_edge_canary_runs_total{result=\"ok\"} 7\n\
+                    vms_edge_canary_runs_total{result=\"leak\"} 2\n\
+                    vms_edge_canary_runs_total{result=\"differs\"} 3\n";
+        assert_eq!(Rounds::of(text), Rounds { ok: 7, leaks: 2 });
     }
 
     #[test]
