@@ -60,7 +60,8 @@ pub struct Canary {
     memory: Memory,
     /// Rounds that were begun.
     rounds: usize,
-    /// What was shown to each of them as if it were the other's, and what the VMS has not yet cleared of that.
+    /// What was shown to each of them as if it were the other's, and what the VMS has not yet cleared of that. A reload
+    /// forgets it.
     suspected: [Vec<Item>; 2],
 }
 
@@ -352,8 +353,8 @@ fn plain(reply: &Reply) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(body))
 }
 
-/// What was shown to one user and is the other's: its id the VMS shows to the other alone; or it shows always the same of that
-/// id to either of them, and this is what it shows to the other.
+/// What was shown to one user and is the other's: the VMS shows its id to the other alone; or of that id it shows always the
+/// same to either of them, and this is what it shows to the other.
 fn foreign(shown: &[Item], own: &Known, other: &Known) -> Vec<Item> {
     let is_foreign = |(id, version): &Item| match (own.0.get(id), other.0.get(id)) {
         (None, Some(_)) => true,

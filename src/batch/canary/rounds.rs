@@ -138,8 +138,8 @@ impl Stage {
         }
     }
 
-    /// Plays a round in which the VMS says this to the two; after it, what is stale has been refreshed, and what was to be coded
-    /// is.
+    /// Plays a round in which the VMS says this to the two; after it, what is stale has been refreshed, and what was to be
+    /// coded is.
     fn round(
         &mut self,
         first: impl IntoIterator<Item = Said>,
@@ -162,7 +162,7 @@ impl Stage {
 /// What the first is shown: his own, and what both may see, stamped so.
 fn first(stamp: u64) -> Said {
     let own = format!(
-        r#"[{{"id":1,"seen":{stamp}}},{{"id":2,"of":"first","title":"the door, the door, the door, the door, the door, the door"}}]"#
+        r#"[{{"id":1,"seen":{stamp}}},{{"id":2,"of":"first","title":"the door, the door, the door, the door"}}]"#
     );
     Some((200, own))
 }
@@ -170,7 +170,7 @@ fn first(stamp: u64) -> Said {
 /// The same of the second.
 fn second(stamp: u64) -> Said {
     let own = format!(
-        r#"[{{"id":1,"seen":{stamp}}},{{"id":3,"of":"second","title":"the door, the door, the door, the door, the door, the door"}}]"#
+        r#"[{{"id":1,"seen":{stamp}}},{{"id":3,"of":"second","title":"the door, the door, the door, the door"}}]"#
     );
     Some((200, own))
 }
