@@ -17,6 +17,7 @@ pub mod framing;
 pub mod ids;
 pub mod key;
 pub mod peer;
+pub mod php;
 pub mod tag;
 pub mod trace;
 pub mod write;

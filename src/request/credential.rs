@@ -10,7 +10,7 @@ use pingora_http::RequestHeader;
 
 use super::decline::is_credential;
 use super::key::{KeyMaker, UserId};
-use super::{MAX_TOKEN_BYTES, query};
+use super::{MAX_TOKEN_BYTES, php, query};
 
 /// Most tokens that are looked at in one request.
 const MAX_TOKENS: usize = 16;
@@ -51,20 +51,19 @@ fn in_query(query: &[u8], tokens: &mut Vec<Vec<u8>>) {
         let (Some(name), Some(value)) = (name, value) else {
             continue;
         };
-        let name = percent_decode(name).decode_utf8_lossy();
-        // PHP drops blanks before a name, and what stands in brackets after it is a place in a list.
-        let name = name.trim_start_matches([' ', '+']);
-        let name = name.split('[').next().unwrap_or_default();
-        if is_credential(name) {
+        if is_credential(&php::variable(name)) {
             add(value, tokens);
             add(&percent_decode(value).collect::<Vec<u8>>(), tokens);
+            // Laravel takes blanks off both ends.
+            add(php::decode(value).trim_ascii(), tokens);
         }
     }
 }
 
 fn add(token: &[u8], tokens: &mut Vec<Vec<u8>>) {
     let is_stored_under = (1..=MAX_TOKEN_BYTES).contains(&token.len());
-    if is_stored_under && tokens.len() < MAX_TOKENS {
+    let is_new = |tokens: &[Vec<u8>]| tokens.iter().all(|other| other != token);
+    if is_stored_under && tokens.len() < MAX_TOKENS && is_new(tokens) {
         tokens.push(token.to_vec());
     }
 }
@@ -106,6 +105,14 @@ mod tests {
             "/?%74oken=tok-1",
             "/?+token=tok-1",
             "/?token[]=tok-1&x",
+            "/?api.token=tok-1",
+            "/?api+token=tok-1",
+            "/?api%20token=tok-1",
+            "/?api[token=tok-1",
+            "/?Access%5Btoken=tok-1",
+            "/?api.token[a][b]=tok-1",
+            "/?token%00x=tok-1",
+            "/?token=+tok-1%20",
         ] {
             assert!(holds("tok-1", target, &[]), "{target}");
         }
@@ -118,6 +125,7 @@ mod tests {
             ("/", &[][..]),
             ("/?q=tok-1&tokens=tok-1", &["Basic tok-1"]),
             ("/?token", &["Bearer ", "Bearer tok-2", "Bearer tok-11"]),
+            ("/?api[token]=tok-1&token[=tok-1&api%00.token=tok-1", &[]),
         ] {
             assert!(!holds("tok-1", target, fields), "{target} {fields:?}");
         }
@@ -134,6 +142,10 @@ mod tests {
             .append_header("Authorization", fields.join(", "))
             .unwrap();
         assert_eq!(holders(&request, &keys).len(), MAX_TOKENS);
+        let query: String = (0..MAX_TOKENS).map(|n| format!("token={n}&")).collect();
+        let target = format!("/?{query}");
+        let once = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+        assert_eq!(holders(&once, &keys).len(), MAX_TOKENS);
         let first = keys.holder(b"0");
         assert!(holders(&request, &keys).contains(&first));
     }

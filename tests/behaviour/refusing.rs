@@ -53,6 +53,12 @@ async fn a_refused_token_is_found_however_it_was_written() {
         "/x?token=ann",
         "/x?a&api_token=ann",
         "/x?access_token=%61nn",
+        "/x?api.token=ann",
+        "/x?api+token=ann",
+        "/x?api%20token=ann",
+        "/x?api[token=ann",
+        "/x?+api.token[]=ann",
+        "/x?token%00x=ann",
     ] {
         let refused = request("GET", target, "X-Status: 403\r\n");
         assert_eq!(reach.ended_by(&refused).await, ANNS, "{target}");

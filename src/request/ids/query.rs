@@ -1,12 +1,9 @@
 //! Ids in a query, as PHP would read them.
 
-use std::borrow::Cow;
-
-use percent_encoding::percent_decode;
-
 use super::canonical;
 use crate::config;
 use crate::request::decline::{Bypass, is_credential};
+use crate::request::php;
 
 /// Most parameters of a query, the ids included: PHP does not look at those beyond (`max_input_vars`).
 const MAX_PARAMETERS: usize = 1000;
@@ -77,7 +74,7 @@ fn name_of(name: &[u8], ids: &str) -> Name {
             None => {}
         }
     }
-    let name = php_name(name);
+    let name = php::variable(name);
     if name == ids {
         Name::IdsOtherwise
     } else if is_credential(&name) {
@@ -99,29 +96,4 @@ fn strip_last_bracket<'a>(name: &'a [u8], plain: u8, encoded: &[u8; 3]) -> Optio
         Some((rest, tail)) if tail.eq_ignore_ascii_case(encoded) => Some(rest),
         _ => name.strip_suffix(&[plain]),
     }
-}
-
-/// The variable that PHP would put a parameter of this name into: decoded, without leading spaces, up to the first
-/// pair of brackets, with dots, spaces and an unclosed bracket as underscores.
-fn php_name(name: &[u8]) -> Cow<'_, str> {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if name.iter().all(plain) {
-        return String::from_utf8_lossy(name);
-    }
-    let spaced: Vec<u8> = name
-        .iter()
-        .map(|&byte| if byte == b'+' { b' ' } else { byte })
-        .collect();
-    let decoded: Vec<u8> = percent_decode(&spaced).collect();
-    let mut variable = Vec::with_capacity(decoded.len());
-    let start = decoded.iter().take_while(|&&byte| byte == b' ').count();
-    for (at, &byte) in decoded.iter().enumerate().skip(start) {
-        match byte {
-            0 => break,
-            b'[' if decoded[at..].contains(&b']') => break,
-            b'.' | b' ' | b'[' => variable.push(b'_'),
-            byte => variable.push(byte),
-        }
-    }
-    Cow::Owned(String::from_utf8_lossy(&variable).into_owned())
 }
