@@ -66,14 +66,14 @@ impl Invalidator {
         }
     }
 
-    /// Marks the items of a writer whose write was sent, and not answered or answered 5xx: the VMS may have done it all the
-    /// same.
+    /// Marks the items of those whose tokens were in a write that was sent, and not answered or answered 5xx: the VMS may
+    /// have done it all the same.
     ///
     /// Others' items are not touched, since the VMS never said that this was anybody's to write.
     pub fn perhaps_written(&self, request: &RequestHeader) {
         if !self.rules.reach(request).is_nothing() {
-            for writer in write::writers(request, &self.keys) {
-                self.filler.end_user(writer);
+            for user in credential::holders(request, &self.keys) {
+                self.filler.end_user(user);
             }
         }
     }

@@ -7,6 +7,7 @@ use http::Method;
 use percent_encoding::percent_decode;
 use pingora_http::RequestHeader;
 
+use super::decline::has_another_credential;
 use super::ids::canonical;
 use super::key::{KeyMaker, UserId};
 use super::{bearer, credential, path};
@@ -117,11 +118,11 @@ fn says(method: &Method, rules: &[Method]) -> bool {
 }
 
 /// The users one of whom writes; none where there may be others. Beside the one plain token the VMS may read another,
-/// in a parameter.
+/// in a parameter; and beside a cookie, or what is said to a proxy, nobody can tell whose write it is.
 pub fn writers(request: &RequestHeader, keys: &KeyMaker) -> Vec<UserId> {
     match bearer(&request.headers) {
-        Some(_) => credential::holders(request, keys),
-        None => Vec::new(),
+        Some(_) if !has_another_credential(&request.headers) => credential::holders(request, keys),
+        _ => Vec::new(),
     }
 }
 
@@ -210,6 +211,30 @@ mod tests {
         assert_eq!(reached("PATCH", "/api/v1/intercom/180?x=1"), the_item());
         assert!(reached("PUT", "/api/v1/billing/any/thing").everything);
         assert!(reached("PUT", "/api/v1/billing").everything);
+    }
+
+    #[test]
+    fn writers_are_known_only_where_nothing_but_tokens_says_whose_a_write_is() {
+        let keys = KeyMaker::new().unwrap();
+        let wrote = |target: &str, fields: &[(&'static str, &str)]| {
+            let mut request = RequestHeader::build("PATCH", target.as_bytes(), None).unwrap();
+            for (name, value) in fields {
+                request.append_header(*name, *value).unwrap();
+            }
+            writers(&request, &keys)
+        };
+        let ann = ("Authorization", "Bearer ann");
+        let (anns, bobs) = (keys.holder(b"ann"), keys.holder(b"bob"));
+        assert_eq!(wrote("/x", &[ann]), [anns]);
+        for name in ["api_token", "api.token", "api+token", "api[token"] {
+            let writers = wrote(&format!("/x?{name}=bob"), &[ann]);
+            let both = writers.contains(&anns) && writers.contains(&bobs);
+            assert!(both && writers.len() == 2, "{name}");
+        }
+        for other in [("Cookie", "session=x"), ("Proxy-Authorization", "Basic x")] {
+            assert_eq!(wrote("/x", &[ann, other]), [], "{other:?}");
+        }
+        assert_eq!(wrote("/x?api_token=bob", &[]), []);
     }
 
     #[test]

@@ -154,9 +154,23 @@ async fn a_write_under_a_credential_that_nobody_can_read_for_sure_may_be_anyones
         "",
         "Cookie: session=x\r\n",
         "Authorization: Bearer bob, x\r\n",
+        "Authorization: Bearer ann\r\nCookie: session=x\r\n",
+        "Authorization: Bearer ann\r\nProxy-Authorization: Basic x\r\n",
     ] {
         let write = request("PUT", "/api/v1/users/self", fields);
         assert_eq!(reach.ended_by(&write).await, ALL, "{fields}");
+        // Whose it would have been is nobody's word to end others' items on.
+        let lost = format!("X-Status: 502\r\n{fields}");
+        let ended = reach
+            .ended_by(&request("PUT", "/api/v1/users/self", &lost))
+            .await;
+        let is_of = |holder: &str| fields.contains(&format!("Bearer {holder}"));
+        let expected = match (is_of("ann"), is_of("bob")) {
+            (true, _) => &ALL[..4],
+            (_, true) => &ALL[4..],
+            _ => &[],
+        };
+        assert_eq!(ended, expected, "{lost}");
     }
 }
 
@@ -193,6 +207,14 @@ async fn a_write_that_the_vms_did_counts_although_its_answer_cannot_be_relayed()
 #[tokio::test]
 async fn a_write_under_two_tokens_is_of_whoever_holds_either() {
     let reach = Reach::with(shipped()).await;
-    let write = by_ann("PUT", "/api/v1/users/self?api_token=bob", "");
-    assert_eq!(reach.ended_by(&write).await, ALL);
+    for name in [
+        "api_token",
+        "api.token",
+        "api+token",
+        "api[token",
+        "token%00",
+    ] {
+        let write = by_ann("PUT", &format!("/api/v1/users/self?{name}=bob"), "");
+        assert_eq!(reach.ended_by(&write).await, ALL, "{name}");
+    }
 }
