@@ -8,6 +8,7 @@ use std::ops::Range;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use pingora_http::ResponseHeader;
 
+use super::forward;
 use super::json::Json;
 use crate::request::correlation;
 use crate::request::fields::{essence, has_member, members};
@@ -27,8 +28,8 @@ pub enum Unfit {
     /// `Cache-Control: no-store`.
     #[error("the VMS says no-store")]
     NoStore,
-    /// `Vary: *`.
-    #[error("the VMS says Vary: *")]
+    /// `Vary: *`, or a `Vary` on what no key covers.
+    #[error("the VMS says Vary: *, or names what tells one request or address from another")]
     VaryAny,
     /// `Vary` names headers that do not belong to the key yet.
     #[error("Vary names headers that are not in the key: {0:?}")]
@@ -141,13 +142,14 @@ pub fn covered_by_key(headers: &HeaderMap, keyed: &[HeaderName]) -> Result<(), U
             continue;
         }
         let name = HeaderName::from_bytes(member).map_err(|_| Unfit::VaryAny)?;
-        // No two requests have the same.
-        if correlation::is_own(&name) {
+        if ALWAYS.contains(&name) || keyed.contains(&name) {
+            continue;
+        }
+        // No two requests have the same, or it is not the client's own that the VMS sees.
+        if correlation::is_own(&name) || forward::tells_address(&name) {
             return Err(Unfit::VaryAny);
         }
-        if !ALWAYS.contains(&name) && !keyed.contains(&name) {
-            new.push(name);
-        }
+        new.push(name);
     }
     if new.is_empty() || planted!(StoresWhatVaries) {
         Ok(())
@@ -372,10 +374,21 @@ mod tests {
             judged(200, &[JSON, ("Vary", "hl, *")], "[]"),
             Err(Unfit::VaryAny)
         );
-        assert_eq!(
-            judged(200, &[JSON, ("Vary", "X-Request-Id")], "[]"),
-            Err(Unfit::VaryAny)
-        );
+        for uncovered in [
+            "X-Request-Id",
+            "X-Forwarded-For",
+            "hl, x_forwarded_for",
+            "X-Real-IP",
+        ] {
+            assert_eq!(
+                judged(200, &[JSON, ("Vary", uncovered)], "[]"),
+                Err(Unfit::VaryAny),
+                "{uncovered}"
+            );
+        }
+        let body = response(200, &[JSON, ("Vary", "X-Real-IP")]);
+        let configured = [HeaderName::from_static("x-real-ip")];
+        assert_eq!(covered_by_key(&body.headers, &configured), Ok(()));
         assert_eq!(
             judged(200, &[JSON, ("Vary", "X-Region")], "[]"),
             Err(Unfit::VaryNew(vec![HeaderName::from_static("x-region")]))

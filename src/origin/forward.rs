@@ -65,6 +65,17 @@ pub fn describe_hop(
     Ok(())
 }
 
+/// Whether a field tells the VMS from where a client came. The edge writes it anew, or a proxy of the VMS's does from what
+/// the edge says; so what the client wrote there is not what the VMS has seen, and no key covers that.
+///
+/// What else is said of earlier hops either stands in the key as it reaches the VMS, or never reaches it.
+pub fn tells_address(name: &HeaderName) -> bool {
+    const FIELDS: [&str; 2] = ["x-forwarded-for", "x-real-ip"];
+    FIELDS
+        .iter()
+        .any(|field| name.as_str().len() == field.len() && begins(name.as_str(), field))
+}
+
 /// Makes the header of an answer that passes through one of the client's connection, `client` being the version it
 /// speaks.
 ///
@@ -161,14 +172,18 @@ fn drop_forwarding(request: &mut RequestHeader) {
     }
 }
 
-/// Whether a field says what a hop saw, by whatever name: to CGI and PHP an underscore is a hyphen.
+/// Whether a field says what a hop saw.
 fn is_x_forwarded(name: &str) -> bool {
-    const BEGINNING: &[u8] = b"x-forwarded-";
-    let is_same = |(byte, &expected): (u8, &u8)| match byte {
+    begins(name, "x-forwarded-")
+}
+
+/// Whether a name begins so, by whatever spelling: to CGI and PHP an underscore is a hyphen.
+fn begins(name: &str, beginning: &str) -> bool {
+    let is_same = |(byte, expected): (u8, u8)| match byte {
         b'_' => expected == b'-',
         byte => byte == expected,
     };
-    name.len() >= BEGINNING.len() && name.bytes().zip(BEGINNING).all(is_same)
+    name.len() >= beginning.len() && name.bytes().zip(beginning.bytes()).all(is_same)
 }
 
 /// All lines of a list field as one.
@@ -253,6 +268,32 @@ mod tests {
             "_x-forwarded-for",
         ] {
             assert!(!is_x_forwarded(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn where_a_client_is_only_some_fields_tell() {
+        let tells = |name: &'static str| tells_address(&HeaderName::from_static(name));
+        for name in [
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "x-real-ip",
+            "x_real-ip",
+        ] {
+            assert!(tells(name), "{name}");
+        }
+        // These reach the VMS as the key has them, or not at all.
+        for name in [
+            "forwarded",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+            "x-forwarded-port",
+            "x-forwarded-prefix",
+            "x-forwarded-fo",
+            "x-forwarded-force",
+            "via",
+        ] {
+            assert!(!tells(name), "{name}");
         }
     }
 

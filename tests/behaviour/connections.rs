@@ -70,14 +70,7 @@ async fn beyond_the_limit_of_an_address_a_connection_is_answered_429_and_closed(
     assert_eq!(scrape.value(&refused("address")), 1.0);
 
     // Another address has its own.
-    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-    socket
-        .bind("127.0.0.2:0".parse().expect("valid"))
-        .expect("loopback");
-    let other = socket.connect(edge.address).await.expect("it listens");
-    let mut other = Client {
-        wire: crate::support::wire::Wire::new(crate::support::wire::Stream::Plain(other)),
-    };
+    let mut other = Client::connect_from("127.0.0.2", edge.address).await;
     assert_eq!(other.get("/").await.status, 200);
 }
 

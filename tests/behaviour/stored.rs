@@ -96,6 +96,7 @@ async fn an_answer_that_does_not_fit_is_relayed_and_not_stored() {
         (Fault::NotAnArray, 200),
         (Fault::Gzipped, 200),
         (Fault::VaryOn("*".into()), 200),
+        (Fault::VaryOn("X-Forwarded-For".into()), 200),
         (Fault::NoContent, 204),
         (Fault::NotModified, 304),
         (Fault::Redirect, 302),
@@ -315,6 +316,57 @@ async fn a_header_that_vary_names_joins_the_key_and_that_answer_is_not_stored() 
     north.asks([1]).await.hit();
     south.asks([1]).await.is("fwd=miss");
     south.asks([1]).await.hit();
+}
+
+#[tokio::test]
+async fn what_depends_on_where_a_client_is_is_not_stored() {
+    let at_home = "[{\"id\":1,\"stream\":\"rtsp://192.168.0.2\"}]";
+    let elsewhere = "[{\"id\":1,\"stream\":\"rtsp://vms.example\"}]";
+    for (vary, trusted) in [
+        ("X-Forwarded-For", ""),
+        (
+            "Accept, x-forwarded-for",
+            "server.trusted_proxies = [\"127.0.0.0/8\"]",
+        ),
+        ("X-Real-IP", ""),
+    ] {
+        let vms = Scripted::start(move |mut connection| async move {
+            while let Some(request) = connection.request().await {
+                let seen = request
+                    .head
+                    .one("x-forwarded-for")
+                    .expect("the edge says it");
+                let is_at_home = seen.ends_with("127.0.0.1");
+                let body = if is_at_home { at_home } else { elsewhere };
+                let length = body.len();
+                connection
+                    .wire
+                    .send(format!(
+                        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nVary: {vary}\r\n\
+                         Content-Length: {length}\r\n\r\n{body}"
+                    ))
+                    .await;
+            }
+        })
+        .await;
+        let edge = TestEdge::with(&[vms.address.to_string()], trusted);
+        for _ in 0..2 {
+            for (from, expected) in [("127.0.0.1", at_home), ("127.0.0.2", elsewhere)] {
+                let mut client = Client::connect_from(from, edge.address).await;
+                client
+                    .send(format!(
+                        "GET {SHOWS}?ids[]=1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ann\r\n\
+                         Accept: application/json\r\nX-Client: ios\r\nX-UUID: phone\r\n\
+                         X-Forwarded-For: 10.0.0.1\r\nX-Real-IP: 10.0.0.1\r\n\r\n"
+                    ))
+                    .await;
+                let answer = client.response().await;
+                assert_eq!(answer.text(), expected, "{vary} {from}");
+                let status = answer.head.one("cache-status").expect("it says so");
+                assert!(!status.contains("stored"), "{status}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -93,6 +93,10 @@ fn unfit(name: &HeaderName) -> Option<&'static str> {
             "traceparent" | "tracestate" | "x-request-id" => {
                 Some("tells one request from all others, so no two would share anything")
             }
+            // To CGI and PHP an underscore is a hyphen.
+            name if name.replace('_', "-") == "x-forwarded-for" => {
+                Some("is written anew, so the VMS does not see what the client says there")
+            }
             _ => None,
         },
     }
@@ -138,6 +142,14 @@ mod tests {
             (
                 "Traceparent",
                 "tells one request from all others, so no two would share anything",
+            ),
+            (
+                "X-Forwarded-For",
+                "is written anew, so the VMS does not see what the client says there",
+            ),
+            (
+                "X_Forwarded-For",
+                "is written anew, so the VMS does not see what the client says there",
             ),
             (
                 "Content-Type",

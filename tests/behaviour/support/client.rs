@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::soon;
 use super::wire::{Chunk, Head, Stream, Wire};
@@ -51,7 +51,19 @@ impl Client {
     /// Connects to an edge.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let connected = soon("a connection", TcpStream::connect(address)).await;
-        let stream = connected.expect("the edge accepts connections");
+        Self::over(connected.expect("the edge accepts connections"))
+    }
+
+    /// Connects to an edge from an address of this machine's.
+    pub(crate) async fn connect_from(own: &str, address: SocketAddr) -> Self {
+        let own = SocketAddr::new(own.parse().expect("an address"), 0);
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(own).expect("loopback");
+        let connected = soon("a connection", socket.connect(address)).await;
+        Self::over(connected.expect("the edge accepts connections"))
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a socket has options");
         Self {
             wire: Wire::new(Stream::Plain(stream)),

@@ -108,11 +108,16 @@ fn vary(headers: &HeaderMap) -> Result<(), Unfit> {
             KEYED[1],
         ];
         let of_one_request = ["x-request-id", "traceparent", "tracestate"];
+        let of_one_address = ["x-forwarded-for", "x-real-ip"];
+        let is_uncovered = |name: &HeaderName| {
+            of_one_request.contains(&name.as_str())
+                || of_one_address.contains(&name.as_str().replace('_', "-").as_str())
+        };
         if covered.contains(&name.as_str()) {
             continue;
         }
         match HeaderName::from_bytes(name.as_bytes()) {
-            Ok(name) if name != "*" && !of_one_request.contains(&name.as_str()) => new.push(name),
+            Ok(name) if name != "*" && !is_uncovered(&name) => new.push(name),
             _ => return Err(Unfit::VaryAny),
         }
     }
