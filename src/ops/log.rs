@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tracing::{Event, Level, Subscriber};
@@ -36,6 +36,7 @@ pub struct LogGuard {
 #[derive(Clone)]
 pub struct Control {
     dropped: ErrorCounter,
+    refused: Arc<AtomicUsize>,
     level: Arc<Mutex<Level>>,
     filter: reload::Handle<Targets, Registry>,
     form: Form,
@@ -86,9 +87,10 @@ impl LogGuard {
 }
 
 impl Control {
-    /// Lines that were dropped because stderr was too slow.
+    /// Lines that were dropped because stderr was too slow, or took none.
     pub fn dropped(&self) -> usize {
-        self.dropped.dropped_lines()
+        let refused = self.refused.load(Ordering::Relaxed);
+        self.dropped.dropped_lines().saturating_add(refused)
     }
 
     /// The level in effect.
@@ -120,7 +122,9 @@ impl Control {
 ///
 /// When logging was started before.
 pub fn start(log: &Log) -> Result<LogGuard, TryInitError> {
-    let (writer, worker) = writer(io::stderr(), MAX_WAITING);
+    let stderr = Counting::new(io::stderr());
+    let refused = Arc::clone(&stderr.refused);
+    let (writer, worker) = writer(stderr, MAX_WAITING);
     let dropped = writer.error_counter();
     let form = Form::new(log.format);
     let lines = fmt::layer()
@@ -134,6 +138,7 @@ pub fn start(log: &Log) -> Result<LogGuard, TryInitError> {
         _worker: worker,
         control: Control {
             dropped,
+            refused,
             level: Arc::new(Mutex::new(log.level)),
             filter: handle,
             form,
@@ -151,6 +156,39 @@ fn writer(to: impl io::Write + Send + 'static, most_waiting: usize) -> (NonBlock
         .buffered_lines_limit(most_waiting)
         .lossy(true)
         .finish(to)
+}
+
+/// Counts the lines that could not be written, as when the disk is full; each comes in one piece.
+struct Counting<W> {
+    to: W,
+    refused: Arc<AtomicUsize>,
+}
+
+impl<W> Counting<W> {
+    fn new(to: W) -> Self {
+        Self {
+            to,
+            refused: Arc::default(),
+        }
+    }
+}
+
+impl<W: io::Write> io::Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to.write(bytes)
+    }
+
+    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        let written = self.to.write_all(line);
+        if written.is_err() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }
 
 /// Where libraries quote in warnings what came over the wire, or complain of clients one by one.
@@ -205,6 +243,34 @@ mod tests {
         });
         drop((writer, worker));
         assert_eq!(read.join().unwrap(), lines - dropped.dropped_lines());
+    }
+
+    #[test]
+    fn each_line_that_cannot_be_written_is_counted_and_the_next_ones_are_tried() {
+        struct Full(usize);
+
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                match self.0.checked_sub(1) {
+                    Some(left) => self.0 = left,
+                    None => return Ok(bytes.len()),
+                }
+                Err(io::ErrorKind::StorageFull.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let counting = Counting::new(Full(3));
+        let refused = Arc::clone(&counting.refused);
+        let (mut writer, worker) = writer(counting, 100);
+        for _ in 0..5 {
+            writer.write_all(b"line\n").unwrap();
+        }
+        drop((writer, worker));
+        assert_eq!(refused.load(Ordering::Relaxed), 3);
     }
 
     #[test]

@@ -334,7 +334,7 @@ impl Metrics {
         families.extend(self.process.families());
         families.push(reading::counter(
             "vms_edge_log_dropped_lines_total",
-            "Log lines dropped because stderr was too slow.",
+            "Log lines dropped because stderr was too slow or took none.",
             log_dropped as f64,
         ));
         families.sort_unstable_by(|one, other| one.name().cmp(other.name()));

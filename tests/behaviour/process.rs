@@ -7,6 +7,7 @@ use tokio::process::Command;
 
 use crate::support::client::Client;
 use crate::support::edge::configuration;
+use crate::support::scrape::Scrape;
 use crate::support::scripted::Scripted;
 use crate::support::service::Service;
 use crate::support::soon;
@@ -189,6 +190,28 @@ async fn sigterm_and_sigint_end_it_in_order() {
         let log = edge.ends().await;
         assert!(log.contains("shutting down"), "{log}");
     }
+}
+
+#[tokio::test]
+async fn a_full_disk_under_the_log_is_felt_by_nobody_and_each_line_is_counted() {
+    let vms = Scripted::answering(EMPTY).await;
+    let edge = Service::on_a_full_disk_before(vms.address, "log.access = true");
+    for asked in 1..=20 {
+        let answer = Client::connect(edge.address).await.get("/").await;
+        assert_eq!(answer.status, 200, "{asked}");
+    }
+    // Two of them say that it serves, and as what; all others are of the requests.
+    let counted = async {
+        while Scrape::of(edge.admin)
+            .await
+            .value("vms_edge_log_dropped_lines_total")
+            < 20.0
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("each line to be counted", counted).await;
+    edge.stops().await;
 }
 
 #[tokio::test]

@@ -48,6 +48,17 @@ impl Service {
         Self::given(sockets, &text)
     }
 
+    /// The same with a log for which there is no place left.
+    pub(crate) fn on_a_full_disk_before(upstream: SocketAddr, settings: &str) -> Self {
+        let full = std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .expect("the system has one");
+        let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+        let text = configuration(&[upstream.to_string()], settings);
+        Self::given_with(sockets, &text, full.into())
+    }
+
     /// Starts it with this configuration.
     pub(crate) async fn start(text: &str) -> Self {
         Self::start_with(text, |_| {}).await
@@ -55,7 +66,7 @@ impl Service {
 
     /// Starts it with this configuration, after `prepare` has seen its command and may have changed it.
     pub(crate) async fn start_with(text: &str, prepare: impl FnOnce(&mut Command)) -> Self {
-        let mut service = Self::spawn(text, prepare);
+        let mut service = Self::spawn(text, Stdio::piped(), prepare);
         let serving = service.says("serving").await;
         service.address = listed(&serving, "addresses")[0];
         service.tls_addresses = listed(&serving, "tls");
@@ -66,17 +77,21 @@ impl Service {
     /// Passes it sockets for clients and for operators, as a service manager does, in place of those that the
     /// configuration has the system choose. Whoever connects waits until it serves.
     pub(crate) fn given(sockets: [TcpListener; 2], text: &str) -> Self {
+        Self::given_with(sockets, text, Stdio::piped())
+    }
+
+    fn given_with(sockets: [TcpListener; 2], text: &str, log: Stdio) -> Self {
         let [address, admin] =
             [&sockets[0], &sockets[1]].map(|socket| socket.local_addr().expect("a bound socket"));
         let text = text
             .replacen("127.0.0.1:0", &address.to_string(), 1)
             .replacen("127.0.0.1:0", &admin.to_string(), 1);
-        let mut service = Self::spawn(&text, |command| pass(command, sockets));
+        let mut service = Self::spawn(&text, log, |command| pass(command, sockets));
         (service.address, service.admin) = (address, admin);
         service
     }
 
-    fn spawn(text: &str, prepare: impl FnOnce(&mut Command)) -> Self {
+    fn spawn(text: &str, log: Stdio, prepare: impl FnOnce(&mut Command)) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let config = directory.path().join("edge.toml");
         std::fs::write(&config, text).expect("a file");
@@ -90,19 +105,21 @@ impl Service {
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         prepare(&mut command);
-        command.stderr(Stdio::piped()).kill_on_drop(true);
+        command.stderr(log).kill_on_drop(true);
         // A group of its own, to which all that succeed it belong.
         command.process_group(0);
         let mut first = command.spawn().expect("the program can be run");
         // It holds what it was given to pass on.
         drop(command);
-        let (sender, log) = unbounded_channel();
-        tokio::spawn(read(first.stderr.take().expect("it is piped"), sender));
+        let (sender, lines) = unbounded_channel();
+        if let Some(piped) = first.stderr.take() {
+            tokio::spawn(read(piped, sender));
+        }
         let nowhere = SocketAddr::from(([0; 4], 0));
         Self {
             processes: vec![first.id().expect("it lives")],
             first,
-            log,
+            log: lines,
             said: Vec::new(),
             address: nowhere,
             tls_addresses: Vec::new(),
