@@ -386,3 +386,126 @@ fn front(config: &Config, site: &Arc<ArcSwap<Site>>, in_flight: IntGauge) -> Fro
     proxy.handle_init_modules();
     Front::new(proxy, Arc::clone(site), in_flight)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::demo::vms::StandIn;
+    use crate::planted::X_PANIC;
+
+    /// Where the handling of a request panics, and which request comes there.
+    const PLACES: [(&str, &str); 3] = [("at hand", BATCH), ("asked", USER), ("answered", USER)];
+
+    const BATCH: &str = "/api/v1/intercom/shows?ids[]=1";
+    const USER: &str = "/api/v1/user";
+
+    fn edge_before(vms: SocketAddr, tls: &str) -> Running {
+        let text = format!(
+            "server.listen = [\"127.0.0.1:0\"]\nserver.threads = 1\nadmin.listen = \"127.0.0.1:0\"\n\
+             upstream.servers = [\"{vms}\"]\n[[batch]]\npath = \"/api/v1/intercom/shows\"\n{tls}"
+        );
+        let config = Config::parse(&text, "test").unwrap();
+        // It starts runtimes of its own, which must not happen on a thread of the test's.
+        let start = move || Edge::bind(config, Given::default()).and_then(Edge::start);
+        std::thread::spawn(start).join().unwrap().unwrap()
+    }
+
+    /// Sends a request, and returns what of an answer's first bytes comes before the connection's end.
+    async fn asked(client: &mut TcpStream, target: &str, place: &str) -> String {
+        let head = format!(
+            "GET {target} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer tok-1-ios\r\nX-Client: ios\r\n\
+             X-UUID: phone\r\nAccept: application/json\r\n{X_PANIC}: {place}\r\n\r\n"
+        );
+        client.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 64 << 10];
+        let length = client.read(&mut answer).await.unwrap_or(0);
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_handling_panics_fails_alone() {
+        let vms = StandIn::new().start().await.unwrap();
+        let running = edge_before(vms.address(), "");
+        let address = running.addresses()[0];
+        let connect = || async { TcpStream::connect(address).await.unwrap() };
+        // All are served by one thread.
+        let mut neighbour = connect().await;
+        for (place, target) in PLACES {
+            for _ in 0..2 {
+                let answer = asked(&mut neighbour, BATCH, "nowhere").await;
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{place}: {answer}");
+            }
+            assert_eq!(asked(&mut connect().await, target, place).await, "");
+            let again = asked(&mut connect().await, target, "nowhere").await;
+            assert!(again.starts_with("HTTP/1.1 200 "), "{place}: {again}");
+        }
+        let answer = asked(&mut neighbour, BATCH, "nowhere").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        // None of those that failed is counted for ever; the last one is until its answer has left.
+        let is_none_left = async {
+            while running.lasting.metrics.in_flight().get() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let patience = Duration::from_secs(10);
+        tokio::time::timeout(patience, is_none_left).await.unwrap();
+        std::thread::spawn(|| running.stop()).join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stream_whose_handling_panics_fails_without_its_connection() {
+        let vms = StandIn::new().start().await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let names = ["vms.local".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let (certificate, key) = (
+            directory.path().join("a.pem"),
+            directory.path().join("a.key"),
+        );
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let tls = format!(
+            "[[server.tls]]\nlisten = \"127.0.0.1:0\"\ncertificate = {certificate:?}\nkey = {key:?}\n"
+        );
+        let running = edge_before(vms.address(), &tls);
+
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        client.alpn_protocols = vec![b"h2".to_vec()];
+        let stream = TcpStream::connect(running.tls_addresses()[0])
+            .await
+            .unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+        let name = "vms.local".try_into().unwrap();
+        let stream = connector.connect(name, stream).await.unwrap();
+        let (streams, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let ask = |place: &'static str| {
+            let mut streams = streams.clone();
+            let request = http::Request::get(format!("https://vms.local{USER}"))
+                .header("authorization", "Bearer tok-1-ios")
+                .header(X_PANIC, place);
+            let (answer, _) = streams
+                .send_request(request.body(()).unwrap(), true)
+                .unwrap();
+            answer
+        };
+        for place in ["asked", "answered"] {
+            let (before, broken, after) = (ask("nowhere"), ask(place), ask("nowhere"));
+            let (before, broken, after) = tokio::join!(before, broken, after);
+            assert_eq!(before.unwrap().status(), 200, "{place}");
+            assert!(broken.is_err_and(|error| error.is_reset()), "{place}");
+            assert_eq!(after.unwrap().status(), 200, "{place}");
+        }
+        std::thread::spawn(|| running.stop()).join().unwrap();
+    }
+}

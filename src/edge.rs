@@ -216,6 +216,7 @@ impl ProxyHttp for EdgeProxy {
         ctx: &mut RequestContext,
     ) -> Result<bool> {
         let site = Arc::clone(&ctx.site);
+        panics!(session.req_header(), "asked");
         let endpoint = site.endpoint(session.req_header());
         if let Err(limited) = site.admit(session.req_header(), ctx.peer) {
             self.limited(session, ctx, endpoint, limited).await?;
@@ -326,6 +327,7 @@ impl ProxyHttp for EdgeProxy {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         ctx.attempts.heard(response.status);
+        panics!(session.req_header(), "answered");
         if !response.status.is_informational() {
             // Before anything can go wrong with the rest of the answer: the VMS has said what it did.
             for site in self.sites(ctx) {

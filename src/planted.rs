@@ -3,6 +3,7 @@
 //! `planted!(NoFence)` is `false` in every build but the tests', and there too unless a test plants that fault, or several
 //! of which it is one; of several it tells whether any of them is planted. `confused!(FenceOfAnother, user)` is `user`,
 //! unless that fault is planted: then it is what stood there just before, as if two requests had been mixed up.
+//! `panics!(request, "at hand")` panics in the tests' build on a request that asks for it, on whatever thread.
 
 #[cfg(not(test))]
 macro_rules! planted {
@@ -32,13 +33,29 @@ macro_rules! confused {
     };
 }
 
+#[cfg(not(test))]
+macro_rules! panics {
+    ($request:expr, $place:literal) => {};
+}
+
 #[cfg(test)]
-pub(crate) use tests_only::{Fault, OF_ISOLATION, OF_USERS, OTHERS, confused, is, with};
+macro_rules! panics {
+    ($request:expr, $place:literal) => {
+        $crate::planted::panic_if_asked($request, $place)
+    };
+}
+
+#[cfg(test)]
+pub(crate) use tests_only::{
+    Fault, OF_ISOLATION, OF_USERS, OTHERS, X_PANIC, confused, is, panic_if_asked, with,
+};
 
 #[cfg(test)]
 mod tests_only {
     use std::any::Any;
     use std::cell::{Cell, RefCell};
+
+    use pingora_http::RequestHeader;
 
     /// What could go wrong with a promise.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,6 +230,15 @@ mod tests_only {
         let before = BEFORE.replace(Some(Box::new(given.clone())));
         let before = before.and_then(|before| before.downcast().ok());
         before.map_or(given, |before| *before)
+    }
+
+    /// Where in its handling a request asks to have a panic.
+    pub(crate) const X_PANIC: &str = "x-panic";
+
+    /// Panics if a request asks for it at this place.
+    pub(crate) fn panic_if_asked(request: &RequestHeader, place: &str) {
+        let asked = request.headers.get(X_PANIC);
+        assert!(asked.is_none_or(|asked| asked != place), "planted: {place}");
     }
 
     /// Does something with faults planted, of which at most one confuses.

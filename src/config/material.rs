@@ -219,6 +219,25 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_held_and_compared_as_a_digest_only() {
+        const TEXT: &str = "0123456789abcdef";
+        let token = Token::new(TEXT).unwrap();
+        assert!(token.matches(TEXT.as_bytes()));
+        for at in 0..TEXT.len() {
+            let mut other = TEXT.as_bytes().to_vec();
+            other[at] ^= 1;
+            assert!(!token.matches(&other), "{at}");
+            assert!(!token.matches(&TEXT.as_bytes()[..at]), "{at}");
+        }
+        assert!(!token.matches(format!("{TEXT}0").as_bytes()));
+        // Whose equality takes the same time wherever two differ, which that of its bytes, or of the texts, would not.
+        let Token(digest) = token;
+        let digest: blake3::Hash = digest;
+        assert_eq!(digest, blake3::hash(TEXT.as_bytes()));
+        assert_eq!(size_of::<Token>(), blake3::OUT_LEN);
+    }
+
+    #[test]
     fn all_certificates_of_a_bundle_are_read() {
         let directory = TempDir::new().unwrap();
         let path = file(&directory, certificate() + &certificate());

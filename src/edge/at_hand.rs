@@ -78,6 +78,7 @@ impl Application for Front {
         ctx.peer = Peer::new(client.address.ip(), client.scheme, trusted);
         ctx.correlate(&request);
         let reply = site.at_hand(&request, &mut ctx)?;
+        panics!(&request, "at hand");
         let author = reply.author;
         let Reply {
             mut header, body, ..
