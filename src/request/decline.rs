@@ -101,16 +101,6 @@ pub(super) fn is_credential(name: &str) -> bool {
         .any(|credential| name.eq_ignore_ascii_case(credential))
 }
 
-/// Headers that carry a credential beside the bearer token.
-const CREDENTIAL_HEADERS: [HeaderName; 2] = [header::COOKIE, header::PROXY_AUTHORIZATION];
-
-/// Whether a request is somebody's by another header than `Authorization`, or may be.
-pub(super) fn has_another_credential(headers: &HeaderMap) -> bool {
-    CREDENTIAL_HEADERS
-        .iter()
-        .any(|name| headers.contains_key(name))
-}
-
 /// Declines a GET whose header asks for more than a batch, or in a way that could mean two things.
 pub(super) fn header(headers: &HeaderMap) -> Result<(), Bypass> {
     if bearer(headers).is_none() {
@@ -245,18 +235,6 @@ mod tests {
             (("proxy-authorization", "Basic x"), Bypass::Credential),
         ] {
             assert_eq!(declined(&[field]), Err(reason), "{field:?}");
-        }
-    }
-
-    #[test]
-    fn whatever_is_another_credential_is_declined() {
-        for name in CREDENTIAL_HEADERS {
-            let mut headers = HeaderMap::new();
-            headers.append("authorization", "Bearer t".parse().unwrap());
-            assert!(!has_another_credential(&headers));
-            headers.append(&name, "x".parse().unwrap());
-            assert!(has_another_credential(&headers), "{name}");
-            assert!(header(&headers).is_err(), "{name}");
         }
     }
 

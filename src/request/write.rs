@@ -7,7 +7,6 @@ use http::Method;
 use percent_encoding::percent_decode;
 use pingora_http::RequestHeader;
 
-use super::decline::has_another_credential;
 use super::ids::canonical;
 use super::key::{KeyMaker, UserId};
 use super::{bearer, credential, path};
@@ -118,11 +117,12 @@ fn says(method: &Method, rules: &[Method]) -> bool {
 }
 
 /// The users one of whom writes; none where there may be others. Beside the one plain token the VMS may read another,
-/// in a parameter; and beside a cookie, or what is said to a proxy, nobody can tell whose write it is.
+/// in a parameter. A cookie beside a plain token counts for nothing here: browsers send one with everything, and each of
+/// their writes would end what all others have stored.
 pub fn writers(request: &RequestHeader, keys: &KeyMaker) -> Vec<UserId> {
     match bearer(&request.headers) {
-        Some(_) if !has_another_credential(&request.headers) => credential::holders(request, keys),
-        _ => Vec::new(),
+        Some(_) => credential::holders(request, keys),
+        None => Vec::new(),
     }
 }
 
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn writers_are_known_only_where_nothing_but_tokens_says_whose_a_write_is() {
+    fn writers_are_the_holders_of_all_tokens_beside_a_plain_one_and_unknown_without_one() {
         let keys = KeyMaker::new().unwrap();
         let wrote = |target: &str, fields: &[(&'static str, &str)]| {
             let mut request = RequestHeader::build("PATCH", target.as_bytes(), None).unwrap();
@@ -232,7 +232,8 @@ mod tests {
             assert!(both && writers.len() == 2, "{name}");
         }
         for other in [("Cookie", "session=x"), ("Proxy-Authorization", "Basic x")] {
-            assert_eq!(wrote("/x", &[ann, other]), [], "{other:?}");
+            assert_eq!(wrote("/x", &[ann, other]), [anns], "{other:?}");
+            assert_eq!(wrote("/x", &[other]), [], "{other:?}");
         }
         assert_eq!(wrote("/x?api_token=bob", &[]), []);
     }
