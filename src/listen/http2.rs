@@ -29,7 +29,7 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 
 /// Requests that a client took back before they were begun, and streams that its faults ended, after which a connection
 /// is closed: what is left of a rapid reset (CVE-2023-44487) once streams are counted.
-const MAX_RESETS: usize = 50;
+const MAX_RESETS: usize = 20;
 
 /// The limits of a connection. What is left out is the `h2` crate's own: floods of CONTINUATION, of empty and of small DATA
 /// frames, of PING and SETTINGS are bounded there.

@@ -9,13 +9,13 @@ use crate::support::service::Service;
 use crate::support::world::SHOWS;
 
 /// What the cache may take, in bytes.
-const MAX_BYTES: u64 = 8 << 20;
+const MAX_BYTES: u64 = 24 << 20;
 
 /// How often the cache could be filled with what is answered.
-const TIMES: u64 = 4;
+const TIMES: u64 = 3;
 
 /// Users who come before it counts, so that what is made once is there.
-const FIRST_USERS: u64 = 20;
+const FIRST_USERS: u64 = 100;
 
 /// Bytes of the machine's memory that a process occupies.
 fn resident_bytes(process: u32) -> u64 {
