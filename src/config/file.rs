@@ -81,6 +81,18 @@ fn config(mut top: Section<'_>) -> Option<Config> {
     })
 }
 
+/// 1 to 128 visible ASCII characters.
+fn visible(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("is empty".to_owned()),
+        text if text.len() > 128 => Err("is longer than 128 characters".to_owned()),
+        text if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Err("holds other characters than visible ASCII".to_owned())
+        }
+        text => Ok(text.to_owned()),
+    }
+}
+
 fn cache(mut section: Section<'_>) -> Option<Cache> {
     let max_bytes = section.size("max_bytes", 256 * MIB, MIB..=1024 * GIB);
     section.finish();

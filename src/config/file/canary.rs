@@ -8,6 +8,7 @@ use super::super::material::read_user_token;
 use super::super::route::PATH;
 use super::super::section::{Kind, Section};
 use super::super::{Batch, Canary, Headers, TestUser};
+use super::visible;
 
 const SHORTEST: Duration = Duration::from_millis(100);
 /// One who is asked for less often would be missed late.
@@ -31,14 +32,7 @@ const CLIENT: Kind<String> = Kind {
 
 const DEVICE: Kind<String> = Kind {
     allowed: "1 to 128 visible ASCII characters, such as vms-edge-canary",
-    parse: |text| match text {
-        "" => Err("is empty".to_owned()),
-        text if text.len() > 128 => Err("is longer than 128 characters".to_owned()),
-        text if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            Err("holds other characters than visible ASCII".to_owned())
-        }
-        text => Ok(text.to_owned()),
-    },
+    parse: visible,
 };
 
 /// `batches` and `headers` are what the file says of them, if that has no fault.

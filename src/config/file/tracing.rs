@@ -5,17 +5,11 @@ use std::time::Duration;
 use super::super::Tracing;
 use super::super::address::COLLECTOR;
 use super::super::section::{Kind, Section};
+use super::visible;
 
 const SERVICE_NAME: Kind<String> = Kind {
     allowed: "1 to 128 visible ASCII characters, such as vms-edge",
-    parse: |text| match text {
-        "" => Err("is empty".to_owned()),
-        text if text.len() > 128 => Err("is longer than 128 characters".to_owned()),
-        text if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            Err("holds other characters than visible ASCII".to_owned())
-        }
-        text => Ok(text.to_owned()),
-    },
+    parse: visible,
 };
 
 pub(super) fn tracing(mut section: Section<'_>) -> Option<Tracing> {
