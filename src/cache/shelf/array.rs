@@ -11,8 +11,11 @@ use bytes::Bytes;
 
 use super::occupied;
 
-/// Of this size, 18 blocks fill a page of mimalloc, and 8 a slab of jemalloc, to the last few hundred bytes.
-const BLOCK_BYTES: usize = 3584;
+/// Of this size, 16 blocks fill a page of mimalloc to the last byte.
+///
+/// Measured with 20,000 shelves of eleven items, beside their payload: 11.8 to 12.9 % with this, 12.9 to 14.0 % with half
+/// or a quarter of it, 15.2 to 16.4 % with 3,584 bytes, of which a page has 1,024 to spare.
+const BLOCK_BYTES: usize = 4096;
 
 /// What an array will be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
