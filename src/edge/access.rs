@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use pingora_core::Error;
+use pingora_core::{Error, ErrorSource};
 use pingora_http::RequestHeader;
 
 use super::rate::Limited;
@@ -37,14 +37,7 @@ pub(super) fn record(ended: &Ended<'_>, ctx: &RequestContext) {
     let class = StatusClass::of(ended.status);
     ctx.site.filler.metrics.request(kind, class, ended.took);
     if let Some(error) = ended.error {
-        let server = ctx.attempts.server().map(|server| server.to_string());
-        tracing::warn!(
-            kind = ?error.etype(),
-            source = ?error.esource(),
-            server,
-            request_id = %ctx.correlation.id,
-            "request failed"
-        );
+        tell_failure(error, ctx);
     }
     slow::tell(ended, ctx);
     span::record(ended, ctx);
@@ -66,4 +59,20 @@ pub(super) fn record(ended: &Ended<'_>, ctx: &RequestContext) {
         request_id = %ctx.correlation.id,
         "request"
     );
+}
+
+/// Tells why a request failed. What the client has done, by going away or by what it sent, is nothing to warn of, and would
+/// let everybody fill the disk: a client can take back a hundred thousand requests a second.
+fn tell_failure(error: &Error, ctx: &RequestContext) {
+    let (kind, source) = (error.etype(), error.esource());
+    let server = ctx.attempts.server().map(|server| server.to_string());
+    let request_id = &ctx.correlation.id;
+    match source {
+        ErrorSource::Downstream => {
+            tracing::debug!(?kind, ?source, server, %request_id, "request failed");
+        }
+        ErrorSource::Upstream | ErrorSource::Internal | ErrorSource::Unset => {
+            tracing::warn!(?kind, ?source, server, %request_id, "request failed");
+        }
+    }
 }

@@ -299,6 +299,28 @@ async fn what_a_broken_vms_sends_is_not_told_and_yet_that_it_is_broken() {
 }
 
 #[tokio::test]
+async fn whoever_breaks_off_or_sends_nonsense_fills_no_log() {
+    let vms = StandIn::new();
+    let serving = vms.start().await.unwrap();
+    for (level, is_told) in [("info", false), ("debug", true)] {
+        let settings = format!("log.access = false\nlog.level = \"{level}\"\n");
+        let service = Service::before(serving.address(), &settings).await;
+        let client = Client::of(&service);
+        let half = "POST /api/v1/echo HTTP/1.1\r\nHost: vms.local\r\nContent-Length: 9\r\n\r\nhalf";
+        let mut stream = TcpStream::connect(service.address).await.unwrap();
+        stream.write_all(half.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let chunks = "POST /api/v1/echo HTTP/1.1\r\nHost: vms.local\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n";
+        client.sends(chunks.as_bytes()).await;
+        let log = service.stops().await;
+        assert_eq!(log.contains("request failed"), is_told, "{log}");
+        assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    }
+}
+
+#[tokio::test]
 async fn a_vms_that_is_down_is_told_with_its_address() {
     // Bound, but nobody listens.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
