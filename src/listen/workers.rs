@@ -24,6 +24,10 @@ use crate::ops::metrics::Metrics;
 /// waits in the kernel meanwhile, and other listeners and all open connections go on.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// After so many polls of tasks a thread looks which sockets have something to say. Who asks while others keep the thread
+/// busy waits for that many of theirs: tokio's own 61 are more than a millisecond of handshakes and floods.
+const EVENT_INTERVAL: u32 = 8;
+
 /// A bound socket, and whether it speaks TLS.
 pub struct Listener {
     /// The socket; others may share it.
@@ -90,6 +94,7 @@ impl Workers {
         for number in 0..count {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
+                .event_interval(EVENT_INTERVAL)
                 .build()?;
             let mut loops = Vec::with_capacity(listeners.len());
             for listener in listeners {

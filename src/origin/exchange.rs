@@ -15,6 +15,10 @@ use super::forward;
 /// Largest answer that the edge holds in memory for its own requests, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 8 << 20;
 
+/// Pieces of a body that are read one after the other, of up to 64 KiB each, after which others have their turn: a large
+/// answer that is all there would have the thread for milliseconds.
+const PIECES_AT_ONCE: usize = 8;
+
 /// Whether the connection ended, so that another one may do better: nobody was waited for in vain, and nothing came
 /// that is not HTTP.
 pub fn is_cut_off(error: &Error) -> bool {
@@ -99,6 +103,7 @@ pub(super) async fn read_body(session: &mut HttpSession) -> Result<Bytes, NoBody
     // Most answers come in one piece, which is then used as it is.
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
+    let mut pieces = 0;
     while let Some(chunk) = session.read_response_body().await.map_err(NoBody::Broken)? {
         if first.len().max(rest.len()) + chunk.len() > MAX_ANSWER_BYTES {
             return Err(NoBody::TooLarge);
@@ -112,6 +117,10 @@ pub(super) async fn read_body(session: &mut HttpSession) -> Result<Bytes, NoBody
             rest.extend_from_slice(&first);
         }
         rest.extend_from_slice(&chunk);
+        pieces += 1;
+        if pieces % PIECES_AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
     }
     Ok(if rest.is_empty() {
         first
