@@ -18,6 +18,7 @@ use super::certificates::TlsListener;
 use super::exchange::{Exchange, Rest};
 use super::farewell;
 use super::http1::{self, Application};
+use super::http2::{self, Manners, Patience};
 use super::places::{Full, Place};
 use super::proxy_protocol::{self, NoHeader, Speaker};
 use super::shared::{Phase, Shared};
@@ -63,7 +64,11 @@ pub(super) async fn serve<A>(
         return http1::serve(&*shared.app, Box::new(client), phase, &shutdown).await;
     }
     let proxy = Arc::clone(shared.app.proxy());
-    let streams = Arc::new(Streams { proxy, exchange });
+    let streams = Arc::new(Streams {
+        proxy,
+        exchange,
+        manners: Manners::default(),
+    });
     streams.process_new(Box::new(client), &shutdown).await;
 }
 
@@ -209,6 +214,7 @@ impl Drop for Open<'_> {
 struct Streams<P> {
     proxy: Arc<P>,
     exchange: Arc<Exchange>,
+    manners: Manners,
 }
 
 #[async_trait]
@@ -218,11 +224,19 @@ where
 {
     async fn process_new_http(
         self: &Arc<Self>,
-        session: ServerSession,
+        mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         // A stream begins with its header.
         self.exchange.end(Rest::All);
+        if http2::is_taken_back(&mut session) {
+            // Nobody has looked at it, and nobody will.
+            if self.manners.takes_back() == Patience::Over {
+                self.exchange.forsake();
+            }
+            return None;
+        }
+        self.manners.asks();
         self.proxy.process_new_http(session, shutdown).await
     }
 

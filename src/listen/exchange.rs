@@ -3,7 +3,7 @@
 //! It is shared by whoever knows when that changes: the connection's stream sees bytes come, and whoever reads a header
 //! knows that it is whole, and how long its body is.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// Where a connection stands: what of a request it waits for.
 #[derive(Debug, Default)]
@@ -11,6 +11,7 @@ pub(super) struct Exchange {
     awaited: AtomicU8,
     /// A [`Rest`], by its number.
     rest: AtomicU64,
+    is_forsaken: AtomicBool,
 }
 
 /// What is still to come of the request that is being answered.
@@ -59,6 +60,16 @@ impl Exchange {
             Rest::ALL => Rest::All,
             bytes => Rest::Bytes(bytes),
         }
+    }
+
+    /// Nothing more is taken from the client.
+    pub(super) fn forsake(&self) {
+        self.is_forsaken.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing more is taken from the client.
+    pub(super) fn is_forsaken(&self) -> bool {
+        self.is_forsaken.load(Ordering::Relaxed)
     }
 
     /// So many bytes of the rest have come.

@@ -1,6 +1,7 @@
 //! HTTP/2 with clients: its limits, and what it says in another way than HTTP/1.1.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
 use http::HeaderValue;
@@ -79,6 +80,46 @@ pub fn is_taken_back(session: &mut ServerSession) -> bool {
     pin!(session.idle()).poll(&mut context).is_ready()
 }
 
+/// What a client is told whose connection is ended for its manners: GOAWAY, ENHANCE_YOUR_CALM (RFC 9113, 6.8 and 7), and that
+/// any of its requests may have been looked at.
+pub(super) const FAREWELL: [u8; 17] = *b"\0\0\x08\x07\0\0\0\0\0\x7f\xff\xff\xff\0\0\0\x0b";
+
+/// How many of its requests the client of a connection takes back before they are looked at.
+///
+/// The `h2` crate counts those that it read in one go with what takes them back. Those of a client who sends no faster than
+/// he is read it hands on at once, and sees that they are taken back later.
+#[derive(Debug, Default)]
+pub(super) struct Manners {
+    asked: AtomicUsize,
+    taken_back: AtomicUsize,
+}
+
+/// Whether a client is listened to any longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// He is.
+    Lasts,
+    /// He is not: he has taken back more than he may, and more than he left.
+    Over,
+}
+
+impl Manners {
+    /// The client asks for something.
+    pub(super) fn asks(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The client has taken a request back.
+    pub(super) fn takes_back(&self) -> Patience {
+        let taken_back = self.taken_back.fetch_add(1, Ordering::Relaxed) + 1;
+        let most = MAX_RESETS.max(self.asked.load(Ordering::Relaxed));
+        match taken_back > most {
+            true => Patience::Over,
+            false => Patience::Lasts,
+        }
+    }
+}
+
 fn say_as_http1(request: &mut RequestHeader, has_body: bool) -> pingora_core::Result<()> {
     // Pingora has refused an authority that contradicts a Host.
     if !request.headers.contains_key(header::HOST)
@@ -117,6 +158,23 @@ mod tests {
             .collect();
         lines.sort();
         lines
+    }
+
+    #[test]
+    fn who_takes_back_much_and_more_than_he_leaves_is_not_listened_to_any_longer() {
+        let manners = Manners::default();
+        let take_back = |count| {
+            let all = (0..count).map(|_| manners.takes_back());
+            all.filter(|patience| *patience == Patience::Over).count()
+        };
+        assert_eq!((take_back(MAX_RESETS), take_back(1)), (0, 1));
+        let manners = Manners::default();
+        (0..100).for_each(|_| manners.asks());
+        let taken_back: Vec<_> = (0..101).map(|_| manners.takes_back()).collect();
+        let over = taken_back
+            .iter()
+            .position(|patience| *patience == Patience::Over);
+        assert_eq!(over, Some(100), "a long connection may have many");
     }
 
     #[test]

@@ -33,6 +33,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::chunks::Chunks;
 use super::exchange::{Awaited, Exchange, Rest};
+use super::http2;
 use super::transport::Transport;
 use crate::reply::error::EdgeError;
 use crate::request::framing;
@@ -45,6 +46,10 @@ pub(super) const RECEIVED_BYTES: usize = 16 << 10;
 
 /// What is received at once of a further request while one is being answered.
 const AHEAD_BYTES: usize = 4 << 10;
+
+/// Reads of a connection one after the other, after which others have their turn: who sends as fast as it is read, in
+/// however small pieces, would have the thread for as long as tokio lets him, which is 128 reads and what follows of them.
+const READS_AT_ONCE: u8 = 8;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -62,6 +67,8 @@ pub(super) struct ClientStream {
     is_refused: bool,
     /// How far a chunked body was read.
     chunks: Chunks,
+    /// Reads of HTTP/2, or of a tunnel, since the connection had nothing to say or let others have their turn.
+    reads: u8,
 }
 
 #[derive(Debug)]
@@ -94,6 +101,7 @@ impl ClientStream {
             has_spoken: false,
             is_refused: false,
             chunks: Chunks::default(),
+            reads: 0,
             deadline: Deadline {
                 first,
                 further,
@@ -282,6 +290,30 @@ impl ClientStream {
         Poll::Ready(Ok(()))
     }
 
+    /// Whatever comes, but only so much of it before others have their turn.
+    fn poll_in_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        is_answered: bool,
+    ) -> Poll<io::Result<()>> {
+        if self.exchange.is_forsaken() {
+            self.say(cx, &http2::FAREWELL);
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if self.reads == READS_AT_ONCE {
+            self.reads = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let read = self.poll_any(cx, buffer, is_answered);
+        self.reads = match read {
+            Poll::Ready(_) => self.reads + 1,
+            Poll::Pending => 0,
+        };
+        read
+    }
+
     /// Whatever comes.
     fn poll_any(
         &mut self,
@@ -370,12 +402,15 @@ impl ClientStream {
         }
     }
 
-    /// Says why no more is read. Nothing else is being written, so there is room for it; a client that does not take it
-    /// loses it.
+    /// Says why no more is read.
     fn answer(&mut self, cx: &mut Context<'_>, error: &EdgeError) {
-        let answer = error.last_answer();
+        self.say(cx, &error.last_answer());
+    }
+
+    /// Says a last word. Nothing else is being written, so there is room for it; a client that does not take it loses it.
+    fn say(&mut self, cx: &mut Context<'_>, word: &[u8]) {
         let mut transport = Pin::new(&mut self.transport);
-        let _ = transport.as_mut().poll_write(cx, &answer);
+        let _ = transport.as_mut().poll_write(cx, word);
         let _ = transport.poll_flush(cx);
     }
 }
@@ -413,7 +448,7 @@ impl AsyncRead for ClientStream {
             }
         }
         let before = buffer.filled().len();
-        let read = this.poll_any(cx, buffer, is_answered);
+        let read = this.poll_in_turn(cx, buffer, is_answered);
         this.is_given |= buffer.filled().len() > before;
         read
     }
@@ -512,7 +547,61 @@ pub(super) fn without_empty_lines(bytes: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::socket::Socket;
     use super::*;
+
+    /// A connection whose client has sent so many bytes, which are there.
+    async fn with_much_to_read(bytes: usize) -> (ClientStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        client.write_all(&vec![b'x'; bytes]).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        stream.readable().await.unwrap();
+        let exchange = Arc::new(Exchange::default());
+        exchange.end(Rest::All);
+        let transport = Transport::Plain(Socket::new(stream, peer).unwrap());
+        let minute = Duration::from_secs(60);
+        let stream = ClientStream::new(transport, exchange, Instant::now() + minute, minute);
+        (stream, client)
+    }
+
+    fn reads_a_byte(stream: &mut ClientStream) -> Poll<io::Result<()>> {
+        let mut byte = [0];
+        let mut buffer = ReadBuf::new(&mut byte);
+        Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer)
+    }
+
+    #[tokio::test]
+    async fn who_sends_without_end_lets_others_have_their_turn_now_and_then() {
+        let (mut stream, _client) = with_much_to_read(100).await;
+        for _turn in 0..3 {
+            for _ in 0..READS_AT_ONCE {
+                assert!(reads_a_byte(&mut stream).is_ready());
+            }
+            assert!(reads_a_byte(&mut stream).is_pending());
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_not_listened_to_any_longer_is_told_to_be_calm() {
+        let (mut stream, mut client) = with_much_to_read(100).await;
+        assert!(reads_a_byte(&mut stream).is_ready());
+        stream.exchange.forsake();
+        let Poll::Ready(Err(error)) = reads_a_byte(&mut stream) else {
+            panic!("it is read");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+        let mut told = [0; 17];
+        client.read_exact(&mut told).await.unwrap();
+        assert_eq!(told, http2::FAREWELL);
+    }
 
     #[test]
     fn empty_lines_begin_no_request() {

@@ -24,6 +24,34 @@ def requests_that_are_taken_back(client):
     return client.end()
 
 
+@vector(CALM, at_most=FEW)
+def requests_that_are_taken_back_one_after_the_other(client):
+    """Each is waited for, so that there is never more than one of them to be read."""
+    request = block(client.header())
+    cancel = (8).to_bytes(4, "big")
+    for stream in streams(20_000):
+        client.send(
+            frame(HEADERS, END_HEADERS | END_STREAM, stream, request)
+            + frame(RST_STREAM, 0, stream, cancel)
+            + frame(PING, 0, 0, b"12345678")
+        )
+        outcome = until_it_is_answered(client)
+        if outcome is not None:
+            return outcome
+    return "taken all"
+
+
+def until_it_is_answered(client):
+    """Reads up to the answer to a PING; how the connection ended, if it did."""
+    while (came := client.read()) is not None:
+        kind, _, _, payload = came
+        if kind == GOAWAY:
+            return f"goaway {named(int.from_bytes(payload[4:8], 'big'))}"
+        if kind == PING:
+            return None
+    return "closed"
+
+
 @vector("200", vms=1)
 def requests_that_are_taken_back_in_the_same_breath(client):
     """Fewer than a flood has, so that the connection is kept: the VMS is asked for none of them but the last."""
