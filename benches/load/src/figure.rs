@@ -62,7 +62,7 @@ impl fmt::Display for Figure {
             Unit::MegaBytes => write!(f, "{value:.1} MB"),
             Unit::Kib => write!(f, "{value:.1} KiB"),
             Unit::Count => write!(f, "{value:.0}"),
-            Unit::Percent => write!(f, "{value:.0} %"),
+            Unit::Percent => write!(f, "{value:.1} %"),
         }
     }
 }

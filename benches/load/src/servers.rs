@@ -127,7 +127,13 @@ impl Server {
     /// The same of each of its threads.
     pub(crate) fn cpu_of_threads(&self) -> Vec<Duration> {
         let threads = self.workers.iter().flat_map(|&pid| process::threads(pid));
-        threads.map(|(_, cpu)| cpu).collect()
+        threads.map(|thread| thread.cpu).collect()
+    }
+
+    /// How long it has had something to do so far while its core was the kernel's or another process's.
+    pub(crate) fn kept_waiting(&self) -> Duration {
+        let workers = self.workers.iter();
+        workers.map(|&pid| process::kept_waiting(pid)).sum()
     }
 
     /// Memory that it has in use, and the disk that stands in for it.

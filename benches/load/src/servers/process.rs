@@ -6,19 +6,33 @@ use std::time::Duration;
 
 /// CPU time of all threads that a process has.
 pub(super) fn cpu(pid: u32) -> Duration {
-    threads(pid).iter().map(|(_, cpu)| *cpu).sum()
+    threads(pid).iter().map(|thread| thread.cpu).sum()
 }
 
-/// CPU time of each thread, to the nanosecond.
-pub(super) fn threads(pid: u32) -> Vec<(String, Duration)> {
+/// How long all threads of a process had something to do and no core to do it on.
+pub(super) fn kept_waiting(pid: u32) -> Duration {
+    threads(pid).iter().map(|thread| thread.waited).sum()
+}
+
+/// What the scheduler tells of a thread, to the nanosecond.
+pub(super) struct Thread {
+    pub(super) cpu: Duration,
+    /// For a core.
+    pub(super) waited: Duration,
+}
+
+pub(super) fn threads(pid: u32) -> Vec<Thread> {
     let threads = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
         .flatten();
     let threads = threads.flatten().filter_map(|thread| {
         let statistics = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        let nanoseconds = statistics.split_whitespace().next()?.parse().ok()?;
-        let name = fs::read_to_string(thread.path().join("comm")).ok()?;
-        Some((name.trim().to_owned(), Duration::from_nanos(nanoseconds)))
+        let times = statistics.split_whitespace().map(str::parse);
+        let mut times = times.map_while(Result::ok).map(Duration::from_nanos);
+        Some(Thread {
+            cpu: times.next()?,
+            waited: times.next()?,
+        })
     });
     threads.collect()
 }

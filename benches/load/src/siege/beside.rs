@@ -207,9 +207,12 @@ pub(super) async fn measure(siege: &Siege, besieged: &Besieged) -> Result<Measur
     let attacking = siege.attacks(attack, &stage.victim, clients, &harm);
     let mut measured = Measured::default();
     let gathered = gathers(attack, clients, &harm).await;
-    let (cpu, began) = (stage.edge.cpu(), Instant::now());
+    let (cpu, waited) = (stage.edge.cpu(), stage.edge.kept_waiting());
+    let began = Instant::now();
     let disturbed = Waited::by(siege, &mut stage.neighbour).await;
-    let used = (stage.edge.cpu() - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
+    let of_the_time = |time: Duration| time.as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
+    let used = of_the_time(stage.edge.cpu() - cpu);
+    let waited = of_the_time(stage.edge.kept_waiting() - waited);
     let open = harm.open.load(Ordering::Relaxed);
     let grown = stage.edge.occupied_bytes().saturating_sub(before);
     attacking.abort();
@@ -237,7 +240,8 @@ pub(super) async fn measure(siege: &Siege, besieged: &Besieged) -> Result<Measur
             float(grown) / float(open.max(1)) / 1024.0,
             Unit::Kib,
         ),
-        ("CPU of the edge", used * 100.0, Unit::Percent),
+        ("CPU of the edge", used, Unit::Percent),
+        ("the edge kept from its core", waited, Unit::Percent),
     ] {
         measured.figures.push(Figure::once(of, value, unit));
     }
