@@ -172,8 +172,7 @@ impl Attack {
                 drips(stream).await
             }
             Self::SlowBodies => {
-                let header = b"POST /api/v1/echo HTTP/1.1\r\nHost: vms.local\r\nContent-Length: 100000\r\n\r\n";
-                stream.write_all(header).await?;
+                stream.write_all(&upload(&victim.request)).await?;
                 drips(stream).await
             }
             Self::SlowReaders => {
@@ -303,6 +302,14 @@ async fn floods(
 fn no_cache(request: &[u8]) -> Vec<u8> {
     let header = request.strip_suffix(b"\r\n").expect("it has no body");
     [header, b"Cache-Control: no-cache\r\n\r\n"].concat()
+}
+
+/// The header of an upload by whoever makes a request, which the VMS takes from nobody else.
+fn upload(request: &[u8]) -> Vec<u8> {
+    let line = request.windows(2).position(|end| end == b"\r\n");
+    let fields = &request[line.expect("a request has a first line") + 2..];
+    let line = b"POST /api/v1/echo HTTP/1.1\r\nContent-Length: 100000\r\n";
+    [&line[..], fields].concat()
 }
 
 /// The header of a request of HTTP/1.1 as HPACK, in which nothing is indexed (RFC 7541, 6.2.2).
@@ -443,6 +450,14 @@ mod tests {
             long.as_bytes(),
         ];
         assert_eq!(hpack(request.as_bytes()), header.concat());
+    }
+
+    #[test]
+    fn an_upload_is_by_whoever_asked() {
+        assert_eq!(
+            upload(b"GET /a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer b\r\n\r\n"),
+            b"POST /api/v1/echo HTTP/1.1\r\nContent-Length: 100000\r\nHost: a\r\nAuthorization: Bearer b\r\n\r\n"
+        );
     }
 
     #[test]
