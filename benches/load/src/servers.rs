@@ -57,6 +57,8 @@ pub(crate) enum NotStarted {
 pub(crate) enum Door {
     /// Batches, from memory.
     Cache,
+    /// The same, by a server that keeps the files open in which it has them.
+    OpenFiles,
     /// The same, compressed for those who accept it.
     Gzip,
     /// What passes through.

@@ -49,7 +49,16 @@ async fn measure(bench: &Bench, items: usize) -> Result<Vec<Measured>, Fault> {
     ];
     let questions = batches(&vms.stand_in, items);
     let asks = || over_and_over(&questions, Coding::Identity);
-    let contender = |server| Contender::at(server, Door::Cache, asks());
-    let rounds = cpu_per_request(bench, &servers.each_ref().map(contender)).await;
+    let [edge, nginx, varnish] = &servers;
+    let contenders = [
+        Contender::at(edge, Door::Cache, asks()),
+        Contender::at(nginx, Door::Cache, asks()),
+        Contender::at(varnish, Door::Cache, asks()),
+        Contender {
+            name: "nginx with open_file_cache".to_owned(),
+            ..Contender::at(nginx, Door::OpenFiles, asks())
+        },
+    ];
+    let rounds = cpu_per_request(bench, &contenders).await;
     Ok(vec![Measured::ratio_of_first_two(rounds)])
 }

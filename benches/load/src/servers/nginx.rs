@@ -15,9 +15,10 @@ const TLS: &str = include_str!("../../../peers/nginx-tls.conf");
 /// Starts it with answers that are fresh for so long.
 pub(crate) fn start(bench: &Bench, vms: &Vms, fresh: Duration) -> Result<Server, NotStarted> {
     let folder = folder(NAME)?;
-    let [cache, gzip, proxy, tls] = [(); 4].map(|()| free_address());
+    let [cache, open_files, gzip, proxy, tls] = [(); 5].map(|()| free_address());
     let changes = [
         ("127.0.0.1:18081", cache.to_string()),
+        ("127.0.0.1:18084", open_files.to_string()),
         ("127.0.0.1:18082", gzip.to_string()),
         ("127.0.0.1:18083", proxy.to_string()),
         ("127.0.0.1:19000", vms.address().to_string()),
@@ -34,6 +35,7 @@ pub(crate) fn start(bench: &Bench, vms: &Vms, fresh: Duration) -> Result<Server,
     command.arg("-p").arg(folder.path()).arg("-c").arg(&file);
     let doors = vec![
         (Door::Cache, cache),
+        (Door::OpenFiles, open_files),
         (Door::Gzip, gzip),
         (Door::Proxy, proxy),
         (Door::Tls, tls),
