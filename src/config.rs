@@ -409,6 +409,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one client address, 0 to 1000000; 0, the default: no limit. An IPv6 address is its /64 network.
     pub address_connections: usize,
+    /// How often one client address may connect.
+    pub connecting: Connecting,
     /// Longest time from a connection, or from the first byte of a further request, to the end of a request's header,
     /// 100ms to 1h. Default 10s.
     pub header_timeout: Duration,
@@ -417,6 +419,16 @@ pub struct Limits {
     pub body_timeout: Option<Duration>,
     /// How often clients may ask.
     pub rates: Rates,
+}
+
+/// How often one client address may connect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connecting {
+    /// Connections per second of one client address, 0 to 1000000; 0, the default: as many as it likes.
+    pub rate: usize,
+    /// Connections of one client address at once, 0 to 1000000; 0, the default: as many as in one second. 0 without a
+    /// `rate`.
+    pub burst: usize,
 }
 
 /// How often one token, and one client address, may ask.

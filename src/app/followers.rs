@@ -53,7 +53,7 @@ impl Followers {
         let export = Export::start(runtime, spans, &config.tracing, Arc::clone(metrics));
         Ok(Self {
             certificates,
-            rules: Arc::new(Rules::of(config)),
+            rules: Arc::new(Rules::of(config, &lasting.clock)),
             export: Arc::new(export),
             log,
         })

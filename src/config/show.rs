@@ -251,6 +251,8 @@ max_bytes = "32MiB"
 [limits]
 connections = 0
 address_connections = 0
+address_connection_rate = 0
+address_connection_burst = 0
 header_timeout = "10s"
 body_timeout = "5m"
 user_rate = 0

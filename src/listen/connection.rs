@@ -1,6 +1,6 @@
 //! One connection, from the moment it is accepted to its end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,13 +21,13 @@ use super::http1::{self, Application};
 use super::http2::{self, Manners, Patience};
 use super::places::{Full, Place};
 use super::proxy_protocol::{self, NoHeader, Speaker};
-use super::shared::{Phase, Shared};
+use super::shared::{Phase, Rule, Shared};
 use super::socket::Socket;
 use super::stream::ClientStream;
 use super::transport::Transport;
 use crate::ops::metrics::{ConnectionRefusal, Handshake, ListenerKind};
 use crate::reply::error::EdgeError;
-use crate::request::peer::is_trusted;
+use crate::request::peer::{client_network, is_trusted};
 
 /// Refused connections that are waited for at once. Those beyond are closed without a word.
 const MAX_LINGERING: usize = 64;
@@ -93,7 +93,7 @@ async fn prepare<A>(
     let is_trusted = is_trusted(peer.ip(), &rules.trusted_proxies);
     if !rules.proxy_protocol
         && !is_trusted
-        && let Err(full) = place.belongs_to(peer.ip(), &rules.limits)
+        && let Err(full) = admit(&mut place, peer.ip(), &rules)
     {
         refuse(shared, full, tls, stream).await;
         return None;
@@ -118,7 +118,7 @@ async fn prepare<A>(
         };
         if let Some(client) = client {
             socket.speaks_for(client);
-            if let Err(full) = place.belongs_to(client.ip(), &rules.limits) {
+            if let Err(full) = admit(&mut place, client.ip(), &rules) {
                 refuse(shared, full, tls, socket).await;
                 return None;
             }
@@ -140,6 +140,18 @@ async fn prepare<A>(
         ClientStream::new(transport, exchange, first, further),
         place,
     ))
+}
+
+/// Says whose a connection is, if he may have another one.
+fn admit(place: &mut Place, client: IpAddr, rules: &Rule) -> Result<(), Full> {
+    place.belongs_to(client, &rules.limits)?;
+    match &rules.connecting {
+        None => Ok(()),
+        Some(limit) => {
+            let admitted = limit.admit(&client_network(client));
+            admitted.map_err(|_| Full::Pace)
+        }
+    }
 }
 
 /// Whom the proxy speaks for, as it says before the deadline.
@@ -179,6 +191,7 @@ async fn refuse<A>(
     let (reason, answer) = match full {
         Full::Total => (ConnectionRefusal::Total, EdgeError::Busy),
         Full::Address => (ConnectionRefusal::Address, EdgeError::TooManyRequests),
+        Full::Pace => (ConnectionRefusal::Pace, EdgeError::TooManyRequests),
     };
     shared.metrics.clients().refused(reason);
     if tls.is_none() && shared.lingering.fetch_add(1, Ordering::Relaxed) < MAX_LINGERING {

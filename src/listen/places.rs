@@ -34,6 +34,8 @@ pub(super) enum Full {
     Total,
     /// The client's address has all that one address may have.
     Address,
+    /// The client's address has come more often than one address may.
+    Pace,
 }
 
 impl Places {
@@ -89,12 +91,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::Rates;
+    use crate::config::{Connecting, Rates};
 
     fn limits(connections: usize, address_connections: usize) -> Limits {
         Limits {
             connections,
             address_connections,
+            connecting: Connecting::default(),
             header_timeout: Duration::from_secs(10),
             body_timeout: None,
             rates: Rates::default(),

@@ -1,5 +1,6 @@
 //! What the threads share with each connection: the application, the rules, the places, the counts.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -7,7 +8,9 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::sync::watch;
 
+use super::buckets::Limit;
 use super::places::Places;
+use crate::cache::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::ops::metrics::Metrics;
 
@@ -36,38 +39,83 @@ pub(super) enum Phase {
 }
 
 /// What connections are subject to, and a reload may change for those that come after it.
-pub struct Rules(ArcSwap<Rule>);
+pub struct Rules {
+    now: ArcSwap<Rule>,
+    clock: Clock,
+}
 
 /// The rules at one time.
 pub(super) struct Rule {
     pub(super) limits: Limits,
+    /// How often each address connects.
+    pub(super) connecting: Option<Arc<Limit<IpAddr>>>,
     pub(super) trusted_proxies: Vec<IpNet>,
     pub(super) proxy_protocol: bool,
 }
 
 impl Rules {
     /// Those of `config`.
-    pub fn of(config: &Config) -> Self {
-        Self(ArcSwap::from_pointee(Rule::of(config)))
+    pub fn of(config: &Config, clock: &Clock) -> Self {
+        Self {
+            now: ArcSwap::from_pointee(Rule::of(config, clock, None)),
+            clock: clock.clone(),
+        }
     }
 
     /// Takes over those of `config`.
     pub fn apply(&self, config: &Config) {
-        self.0.store(Arc::new(Rule::of(config)));
+        let before = self.now();
+        let after = Rule::of(config, &self.clock, Some(&before));
+        self.now.store(Arc::new(after));
     }
 
     /// Those that are in effect.
     pub(super) fn now(&self) -> Arc<Rule> {
-        self.0.load_full()
+        self.now.load_full()
     }
 }
 
 impl Rule {
-    fn of(config: &Config) -> Self {
+    /// Nobody who came too often before a reload that leaves that limit alone may come again for it.
+    fn of(config: &Config, clock: &Clock, before: Option<&Self>) -> Self {
+        let connecting = config.limits.connecting;
+        let before = before.filter(|before| before.limits.connecting == connecting);
         Self {
             limits: config.limits,
+            connecting: match before {
+                Some(before) => before.connecting.clone(),
+                None => Limit::new(connecting.rate, connecting.burst, clock).map(Arc::new),
+            },
             trusted_proxies: config.server.trusted_proxies.clone(),
             proxy_protocol: config.server.proxy_protocol,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_empties_and_fills_no_bucket_of_a_limit_that_it_leaves_alone() {
+        let config = |limits: &str| {
+            let text = format!("upstream.servers = [\"127.0.0.1:9\"]\n[limits]\n{limits}");
+            Config::parse(&text, "test").unwrap()
+        };
+        let (clock, _hand) = Clock::manual();
+        let once = "address_connection_rate = 1\n";
+        let rules = Rules::of(&config(once), &clock);
+        let comes = || {
+            let address = IpAddr::from([10, 0, 0, 1]);
+            let connecting = rules.now().connecting.clone();
+            connecting.is_none_or(|limit| limit.admit(&address).is_ok())
+        };
+        assert_eq!((comes(), comes()), (true, false));
+        rules.apply(&config(&format!("{once}connections = 5")));
+        assert!(!comes());
+        rules.apply(&config("address_connection_rate = 2"));
+        assert!(comes());
+        rules.apply(&config(""));
+        assert!((0..10).all(|_| comes()));
     }
 }

@@ -75,8 +75,39 @@ async fn beyond_the_limit_of_an_address_a_connection_is_answered_429_and_closed(
 }
 
 #[tokio::test]
+async fn whoever_connects_more_often_than_an_address_may_is_answered_429_and_closed() {
+    let authority = Authority::new();
+    let (_vms, edge) = edge(&format!(
+        "limits.address_connection_rate = 1\nlimits.address_connection_burst = 2\n{}",
+        authority.table("a.example")
+    ))
+    .await;
+    drop(served(&edge).await);
+    let mut first = authority.client(edge.tls[0], "a.example").await;
+    assert_eq!(first.get("/").await.status, 200);
+    let mut third = Client::connect(edge.address).await;
+    let response = third.response().await;
+    response.assert_edge_error(429, "Too Many Requests");
+    assert_eq!(response.head.one("retry-after"), Some("1"));
+    third.wire.closed().await;
+    let mut closed = Client::connect(edge.tls[0]).await;
+    closed.wire.closed().await;
+    let scrape = Scrape::of(edge.admin).await;
+    assert_eq!(scrape.value(&refused("address_rate")), 2.0);
+
+    // Another address has its own, and who is there may ask as often as he likes.
+    let mut other = Client::connect_from("127.0.0.2", edge.address).await;
+    assert_eq!(other.get("/").await.status, 200);
+    for _ in 0..5 {
+        assert_eq!(first.get("/").await.status, 200);
+    }
+    edge.advance(Duration::from_secs(1));
+    served(&edge).await;
+}
+
+#[tokio::test]
 async fn a_proxy_that_is_believed_has_no_limit_of_its_own() {
-    let trusted = "limits.address_connections = 1\nserver.trusted_proxies = [\"127.0.0.0/8\"]";
+    let trusted = "limits.address_connections = 1\nlimits.address_connection_rate = 1\nserver.trusted_proxies = [\"127.0.0.0/8\"]";
     let (_vms, edge) = edge(trusted).await;
     let mut clients = Vec::new();
     for _ in 0..5 {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::super::section::Section;
-use super::super::{Limits, Rates};
+use super::super::{Connecting, Limits, Rates};
 
 const MAX_CONNECTIONS: usize = 1_000_000;
-/// Most requests per second that a limit can allow, and most at once.
-const MAX_REQUESTS: usize = 1_000_000;
+/// Most requests or connections per second that a limit can allow, and most at once.
+const MAX_RATE: usize = 1_000_000;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -15,6 +15,11 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(super) fn limits(mut section: Section<'_>) -> Option<Limits> {
     let connections = section.whole("connections", 0, 0..=MAX_CONNECTIONS);
     let address_connections = section.whole("address_connections", 0, 0..=MAX_CONNECTIONS);
+    let connecting = rate(
+        &mut section,
+        "address_connection_rate",
+        "address_connection_burst",
+    );
     let header_timeout = section.duration(
         "header_timeout",
         Duration::from_secs(10),
@@ -25,10 +30,15 @@ pub(super) fn limits(mut section: Section<'_>) -> Option<Limits> {
     let user = rate(&mut section, "user_rate", "user_burst");
     let address = rate(&mut section, "address_rate", "address_burst");
     section.finish();
+    let (connecting_rate, connecting_burst) = connecting?;
     let ((user_rate, user_burst), (address_rate, address_burst)) = (user?, address?);
     Some(Limits {
         connections: connections?,
         address_connections: address_connections?,
+        connecting: Connecting {
+            rate: connecting_rate,
+            burst: connecting_burst,
+        },
         header_timeout: header_timeout?,
         body_timeout: body_timeout.map(|limit| (!limit.is_zero()).then_some(limit))?,
         rates: Rates {
@@ -45,8 +55,8 @@ fn rate(
     rate: &'static str,
     burst: &'static str,
 ) -> Option<(usize, usize)> {
-    let per_second = section.whole(rate, 0, 0..=MAX_REQUESTS);
-    let at_once = section.whole(burst, 0, 0..=MAX_REQUESTS);
+    let per_second = section.whole(rate, 0, 0..=MAX_RATE);
+    let at_once = section.whole(burst, 0, 0..=MAX_RATE);
     let (per_second, at_once) = (per_second?, at_once?);
     if per_second == 0 && at_once > 0 {
         let problem = format!("has no effect without limits.{rate}");
@@ -99,5 +109,17 @@ mod tests {
             .rates;
         assert_eq!((rates.address_rate, rates.address_burst), (5, 10));
         assert_eq!((rates.user_rate, rates.user_burst), (0, 0));
+    }
+
+    #[test]
+    fn an_address_may_connect_so_often() {
+        let text = "[limits]\naddress_connection_rate = 20\naddress_connection_burst = 100";
+        let connecting = accepted(text).limits.connecting;
+        assert_eq!((connecting.rate, connecting.burst), (20, 100));
+        assert_eq!(
+            refused("limits.address_connection_burst = 5"),
+            "edge.toml:1: limits.address_connection_burst: has no effect without limits.address_connection_rate; \
+             allowed: 0, or a limits.address_connection_rate above 0"
+        );
     }
 }

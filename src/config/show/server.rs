@@ -34,6 +34,8 @@ pub(super) fn limits(page: &mut Page, limits: &Limits) {
     page.table("[limits]");
     page.key("connections", limits.connections);
     page.key("address_connections", limits.address_connections);
+    page.key("address_connection_rate", limits.connecting.rate);
+    page.key("address_connection_burst", limits.connecting.burst);
     page.key(
         "header_timeout",
         quote(duration_text(limits.header_timeout)),
@@ -53,32 +55,36 @@ pub(super) fn limits(page: &mut Page, limits: &Limits) {
 pub(super) mod tests {
     use proptest::prelude::*;
 
-    use super::super::super::Rates;
+    use super::super::super::{Connecting, Rates};
     use super::super::tests::duration;
     use super::*;
 
+    /// A rate and a burst, which there is none of without a rate.
+    fn any_rate() -> impl Strategy<Value = (usize, usize)> {
+        let rate = proptest::option::of((1..=1_000_000_usize, 0..=1_000_000_usize));
+        rate.prop_map(Option::unwrap_or_default)
+    }
+
     fn any_rates() -> impl Strategy<Value = Rates> {
-        let rate = || (1..=1_000_000_usize, 0..=1_000_000_usize);
-        let rates = (proptest::option::of(rate()), proptest::option::of(rate()));
-        rates.prop_map(|(user, address)| {
-            let (user_rate, user_burst) = user.unwrap_or_default();
-            let (address_rate, address_burst) = address.unwrap_or_default();
-            Rates {
+        let rates = (any_rate(), any_rate());
+        rates.prop_map(
+            |((user_rate, user_burst), (address_rate, address_burst))| Rates {
                 user_rate,
                 user_burst,
                 address_rate,
                 address_burst,
-            }
-        })
+            },
+        )
     }
 
     pub(in crate::config::show) fn any_limits() -> impl Strategy<Value = Limits> {
-        let counts = (0..=1_000_000_usize, 0..=1_000_000_usize);
+        let counts = (0..=1_000_000_usize, 0..=1_000_000_usize, any_rate());
         let times = (duration(100, 3_600_000), duration(0, 86_400_000));
         (counts, times, any_rates()).prop_map(
-            |((connections, address_connections), (header, body), rates)| Limits {
+            |((connections, address_connections, (rate, burst)), (header, body), rates)| Limits {
                 connections,
                 address_connections,
+                connecting: Connecting { rate, burst },
                 header_timeout: header,
                 body_timeout: (!body.is_zero()).then_some(body),
                 rates,

@@ -104,6 +104,8 @@ label! {
         Total = "total",
         /// There are too many of its address.
         Address = "address",
+        /// Its address comes too often.
+        Pace = "address_rate",
         /// It did not begin with a PROXY header of a trusted proxy.
         ProxyProtocol = "proxy_protocol",
     }
