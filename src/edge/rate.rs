@@ -31,6 +31,13 @@ pub struct Limited {
     pub wait: Duration,
 }
 
+impl Limited {
+    /// By this limit, for so long.
+    fn by(by: LimitedBy) -> impl Fn(Duration) -> Self {
+        move |wait| Self { by, wait }
+    }
+}
+
 impl From<Limited> for EdgeError {
     fn from(limited: Limited) -> Self {
         let is_begun = limited.wait.subsec_nanos() > 0;
@@ -70,20 +77,14 @@ impl RateLimits {
         if let Some(limit) = &self.addresses {
             let client = client_network(client_address(&request.headers, peer, trusted));
             let admitted = limit.admit(&client);
-            admitted.map_err(|wait| Limited {
-                by: LimitedBy::Address,
-                wait,
-            })?;
+            admitted.map_err(Limited::by(LimitedBy::Address))?;
         }
         if let Some(limit) = &self.users {
             // However many there are, and however they are written: who wants more does not get it by writing his token
             // oddly, or a made-up one beside it.
             for user in credential::holders(request, keys) {
                 let admitted = limit.admit(&user);
-                admitted.map_err(|wait| Limited {
-                    by: LimitedBy::User,
-                    wait,
-                })?;
+                admitted.map_err(Limited::by(LimitedBy::User))?;
             }
         }
         Ok(())

@@ -128,9 +128,14 @@ impl Attack {
                     let turn = connecting.acquire().await.expect("it is never closed");
                     let connected = self.connects(&victim).await;
                     drop(turn);
-                    let Ok(mut stream) = connected else {
-                        sleep(PAUSE).await;
-                        continue;
+                    let mut stream = match connected {
+                        Ok(stream) => stream,
+                        // Whoever is sent away at the door comes again at once.
+                        Err(Broken::Tls(..)) => continue,
+                        Err(_) => {
+                            sleep(PAUSE).await;
+                            continue;
+                        }
                     };
                     harm.made.fetch_add(1, Ordering::Relaxed);
                     let _open = Open::new(&harm);

@@ -1,14 +1,14 @@
 //! A connection of the generator: HTTP/1.1 on a socket of its own, with TLS or without.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use super::answer::{self, Answer, Head, Malformed};
@@ -23,6 +23,8 @@ const MAX_ANSWER: usize = 64 << 20;
 #[derive(Clone)]
 pub(crate) struct Destination {
     pub(crate) address: SocketAddr,
+    /// The address to come from, if that matters.
+    pub(crate) own: Option<IpAddr>,
     pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
@@ -58,13 +60,23 @@ pub(crate) struct Connection {
 
 impl Destination {
     pub(crate) fn plain(address: SocketAddr) -> Self {
-        Self { address, tls: None }
+        Self {
+            address,
+            own: None,
+            tls: None,
+        }
+    }
+
+    /// The same for who comes from an address of his own.
+    pub(crate) fn coming_from(self, own: IpAddr) -> Self {
+        let own = Some(own);
+        Self { own, ..self }
     }
 
     /// A new connection, its TLS handshake done.
     pub(crate) async fn connect(&self) -> Result<Box<dyn Stream>, Broken> {
         let connect = |error| Broken::Connect(self.address, error);
-        let stream = TcpStream::connect(self.address).await.map_err(connect)?;
+        let stream = self.connected().await.map_err(connect)?;
         stream.set_nodelay(true).map_err(connect)?;
         let Some((config, name)) = &self.tls else {
             return Ok(Box::new(stream));
@@ -74,6 +86,20 @@ impl Destination {
         Ok(Box::new(
             stream.map_err(|error| Broken::Tls(self.address, error))?,
         ))
+    }
+
+    async fn connected(&self) -> io::Result<TcpStream> {
+        let Some(own) = self.own else {
+            return TcpStream::connect(self.address).await;
+        };
+        let socket = match own {
+            IpAddr::V4(_) => TcpSocket::new_v4()?,
+            IpAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // The ports of connections that have ended may be had again.
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::new(own, 0))?;
+        socket.connect(self.address).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! How long somebody who does nothing wrong waits beside those who do, and what each of them costs.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,6 +31,19 @@ pub(super) struct Besieged {
     pub(super) row: Row,
     pub(super) attack: Attack,
     pub(super) clients: usize,
+    /// What the edge's configuration has beside that of the siege.
+    limits: &'static str,
+}
+
+/// The recommended limit of how often an address may connect.
+const PACE: &str = "\n[limits]\naddress_connection_rate = 200\n";
+
+/// The same with [`PACE`].
+const fn paced(name: &'static str, what: &'static str, attack: Attack, clients: usize) -> Besieged {
+    Besieged {
+        limits: PACE,
+        ..besieged(name, what, attack, clients)
+    }
 }
 
 const fn besieged(
@@ -48,10 +62,11 @@ const fn besieged(
         row,
         attack,
         clients,
+        limits: "",
     }
 }
 
-pub(super) static ALL: [Besieged; 10] = [
+pub(super) static ALL: [Besieged; 13] = [
     besieged(
         "idle",
         "p99 of a hit beside 10,000 idle connections, against undisturbed",
@@ -100,6 +115,24 @@ pub(super) static ALL: [Besieged; 10] = [
         Attack::Handshakes,
         4,
     ),
+    paced(
+        "paced-resets",
+        "beside rapid resets, where an address may connect 200 times a second",
+        Attack::RapidResets,
+        4,
+    ),
+    paced(
+        "paced-frames",
+        "beside floods of empty DATA, where an address may connect 200 times a second",
+        Attack::EmptyFrames,
+        4,
+    ),
+    paced(
+        "paced-handshakes",
+        "beside handshakes of TLS, where an address may connect 200 times a second",
+        Attack::Handshakes,
+        4,
+    ),
     besieged(
         "garbage",
         "the same beside what is no request",
@@ -113,6 +146,9 @@ pub(super) static ALL: [Besieged; 10] = [
         20,
     ),
 ];
+
+/// Where the neighbour is at home; attackers are elsewhere.
+const NEIGHBOURHOOD: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 /// How long attackers may take to be there.
 const GATHERING: Duration = Duration::from_secs(120);
@@ -129,10 +165,12 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) async fn set(siege: &Siege) -> Result<Self, Impossible> {
+    /// The edge has the configuration of the siege, and `limits` beside.
+    pub(super) async fn set(siege: &Siege, limits: &str) -> Result<Self, Impossible> {
         let bench = &siege.bench;
         let vms = bench.vms()?;
-        let edge = edge::start_as(bench, vms.address(), CONFIGURATION, 1)?;
+        let configuration = format!("{CONFIGURATION}{limits}");
+        let edge = edge::start_as(bench, vms.address(), &configuration, 1)?;
         let questions = batches(&vms.stand_in, 10);
         let prepared: Vec<Prepared> = questions
             .iter()
@@ -143,7 +181,8 @@ impl Stage {
             http2: bench.authority().http2(edge.door(Door::Tls)),
             request: prepared[0].request.as_slice().into(),
         };
-        let mut neighbour = Neighbour::new(&edge.door(Door::Cache), prepared);
+        let door = edge.door(Door::Cache).coming_from(NEIGHBOURHOOD);
+        let mut neighbour = Neighbour::new(&door, prepared);
         let met = neighbour.meets().await;
         met.map_err(|why| Impossible::Vms(std::io::Error::other(why)))?;
         Ok(Self {
@@ -190,10 +229,13 @@ impl Waited {
 
 pub(super) async fn measure(siege: &Siege, besieged: &Besieged) -> Result<Measured, Impossible> {
     let Besieged {
-        attack, clients, ..
+        attack,
+        clients,
+        limits,
+        ..
     } = *besieged;
     let clients = siege.bench.of(clients.div_ceil(10), clients);
-    let mut stage = Stage::set(siege).await?;
+    let mut stage = Stage::set(siege, limits).await?;
     let bench = &siege.bench;
     bench.tells(&format!("undisturbed, before {}", attack.name()));
     let quiet = Waited::by(siege, &mut stage.neighbour).await;

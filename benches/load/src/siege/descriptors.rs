@@ -39,7 +39,7 @@ const RECOVERY: Duration = Duration::from_secs(10);
 const SAID: &str = "no connection can be accepted now";
 
 pub(super) async fn measure(siege: &Siege) -> Result<Vec<Measured>, Fault> {
-    let mut stage = Stage::set(siege).await?;
+    let mut stage = Stage::set(siege, "").await?;
     stage.neighbour.stays();
     siege.bench.tells("undisturbed, before descriptors are few");
     let quiet = Waited::by(siege, &mut stage.neighbour).await;
