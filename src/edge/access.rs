@@ -65,14 +65,14 @@ pub(super) fn record(ended: &Ended<'_>, ctx: &RequestContext) {
 /// let everybody fill the disk: a client can take back a hundred thousand requests a second.
 fn tell_failure(error: &Error, ctx: &RequestContext) {
     let (kind, source) = (error.etype(), error.esource());
-    let server = ctx.attempts.server().map(|server| server.to_string());
+    let server = || ctx.attempts.server().map(|server| server.to_string());
     let request_id = &ctx.correlation.id;
     match source {
         ErrorSource::Downstream => {
-            tracing::debug!(?kind, ?source, server, %request_id, "request failed");
+            tracing::debug!(?kind, ?source, server = server(), %request_id, "request failed");
         }
         ErrorSource::Upstream | ErrorSource::Internal | ErrorSource::Unset => {
-            tracing::warn!(?kind, ?source, server, %request_id, "request failed");
+            tracing::warn!(?kind, ?source, server = server(), %request_id, "request failed");
         }
     }
 }

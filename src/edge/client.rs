@@ -86,15 +86,18 @@ fn late() -> Box<Error> {
     Error::explain(ErrorType::ReadTimedout, "the body took too long").into_down()
 }
 
+/// Answers. Whatever goes wrong, it is the client who has not taken it.
 pub(super) async fn write(
     session: &mut Session,
     header: Box<ResponseHeader>,
     body: Bytes,
 ) -> Result<()> {
     let has_body = !matches!(header.status.as_u16(), 204 | 304);
-    session.write_response_header(header, !has_body).await?;
+    let written = session.write_response_header(header, !has_body).await;
+    written.map_err(Error::into_down)?;
     if has_body {
-        session.write_response_body(Some(body), true).await?;
+        let written = session.write_response_body(Some(body), true).await;
+        written.map_err(Error::into_down)?;
     }
     Ok(())
 }

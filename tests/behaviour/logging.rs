@@ -321,6 +321,28 @@ async fn whoever_breaks_off_or_sends_nonsense_fills_no_log() {
 }
 
 #[tokio::test]
+async fn whoever_does_not_wait_for_an_answer_fills_no_log() {
+    for (level, is_told) in [("info", false), ("debug", true)] {
+        let vms = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = format!("log.access = false\nlog.level = \"{level}\"\n");
+        let service = Service::before(vms.local_addr().unwrap(), &settings).await;
+        let mut client = TcpStream::connect(service.address).await.unwrap();
+        client.write_all(batch("ids[]=1").as_bytes()).await.unwrap();
+        let (mut fetch, _) = vms.accept().await.unwrap();
+        assert!(fetch.read(&mut [0; 4096]).await.unwrap() > 0);
+        // Reset, so that nothing can be sent any more.
+        client.set_zero_linger().unwrap();
+        drop(client);
+        let answer =
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]";
+        fetch.write_all(answer.as_bytes()).await.unwrap();
+        let log = service.stops().await;
+        assert_eq!(log.contains("request failed"), is_told, "{log}");
+        assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    }
+}
+
+#[tokio::test]
 async fn a_vms_that_is_down_is_told_with_its_address() {
     // Bound, but nobody listens.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
