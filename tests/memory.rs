@@ -18,7 +18,7 @@ use vms_edge::cache::shelf::{Fetch, FetchKind, Fill, MAX_SLOTS, Shelf};
 use vms_edge::cache::store::{Store, Usage};
 use vms_edge::config::{Config, Rates};
 use vms_edge::edge::rate::RateLimits;
-use vms_edge::listen::buckets::MAX_REMEMBERED;
+use vms_edge::listen::buckets::{Limit, MAX_REMEMBERED};
 use vms_edge::request::key::{Key, KeyMaker};
 use vms_edge::request::peer::Peer;
 use vms_edge::request::{Endpoint, Scheme, examine};
@@ -525,8 +525,15 @@ fn rate_limits_take_a_few_megabytes_however_many_tokens_and_addresses_ask() {
             let admitted = limits.admit(&request, &keys, peer, &[]);
             assert_eq!(admitted, Ok(()), "nobody pays for another");
         }
+        let connecting = Limit::new(1, 0, &Clock::manual().0).expect("there is a rate");
+        for number in 0..500_000_u32 {
+            let address = std::net::IpAddr::V4(std::net::Ipv4Addr::from_bits(number));
+            assert_eq!(connecting.admit(&address), Ok(()));
+        }
         let taken = meter.bytes();
-        println!("{MAX_REMEMBERED} buckets for each limit at the most take {taken} bytes");
+        println!(
+            "{MAX_REMEMBERED} buckets for each of three limits at the most take {taken} bytes"
+        );
         assert!(taken < 24 * MIB, "{taken} bytes");
     });
 }

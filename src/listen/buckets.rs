@@ -37,8 +37,8 @@ const ROOM: usize = 4096;
 pub struct Limit<K: Eq + Hash + Clone>(RateLimiter<K, Buckets<K>, Ticks, NoOpMiddleware<Nanos>>);
 
 impl<K: Eq + Hash + Clone> Limit<K> {
-    /// `rate` in a second and `burst` at once, or as many as in a second if that is 0; `None` if `rate` is 0: nothing is limited.
-    /// All buckets are full.
+    /// `rate` in a second and `burst` at once, or as many as in a second if that is 0; `None` if `rate` is 0: nothing is
+    /// limited. All buckets are full.
     pub fn new(rate: usize, burst: usize, clock: &Clock) -> Option<Self> {
         let number = |number: usize| NonZeroU32::new(u32::try_from(number).unwrap_or(u32::MAX));
         let rate = number(rate)?;

@@ -25,7 +25,7 @@ use super::shared::{Phase, Rule, Shared};
 use super::socket::Socket;
 use super::stream::ClientStream;
 use super::transport::Transport;
-use crate::ops::metrics::{ConnectionRefusal, Handshake, ListenerKind};
+use crate::ops::metrics::{ConnectionRefusal, Handshake, ListenerKind, Metrics};
 use crate::reply::error::EdgeError;
 use crate::request::peer::{client_network, is_trusted};
 
@@ -64,10 +64,13 @@ pub(super) async fn serve<A>(
         return http1::serve(&*shared.app, Box::new(client), phase, &shutdown).await;
     }
     let proxy = Arc::clone(shared.app.proxy());
+    // A proxy that is trusted has many clients, who are not to answer for one of them.
+    let is_judged = !is_trusted(peer.ip(), &shared.rules.now().trusted_proxies);
     let streams = Arc::new(Streams {
         proxy,
         exchange,
-        manners: Manners::default(),
+        manners: is_judged.then(Manners::default),
+        metrics: Arc::clone(&shared.metrics),
     });
     streams.process_new(Box::new(client), &shutdown).await;
 }
@@ -95,6 +98,8 @@ async fn prepare<A>(
         && !is_trusted
         && let Err(full) = admit(&mut place, peer.ip(), &rules)
     {
+        // Others may have it while this one is told why.
+        drop(place);
         refuse(shared, full, tls, stream).await;
         return None;
     }
@@ -119,6 +124,7 @@ async fn prepare<A>(
         if let Some(client) = client {
             socket.speaks_for(client);
             if let Err(full) = admit(&mut place, client.ip(), &rules) {
+                drop(place);
                 refuse(shared, full, tls, socket).await;
                 return None;
             }
@@ -227,7 +233,22 @@ impl Drop for Open<'_> {
 struct Streams<P> {
     proxy: Arc<P>,
     exchange: Arc<Exchange>,
-    manners: Manners,
+    /// `None`: they are not looked at.
+    manners: Option<Manners>,
+    metrics: Arc<Metrics>,
+}
+
+impl<P> Streams<P> {
+    /// Nobody has looked at a request that its client has taken back, and nobody will.
+    fn is_taken_back(&self) {
+        let clients = self.metrics.clients();
+        clients.taken_back();
+        let patience = self.manners.as_ref().map(Manners::takes_back);
+        if patience == Some(Patience::Over) && !self.exchange.is_forsaken() {
+            self.exchange.forsake();
+            clients.forsaken();
+        }
+    }
 }
 
 #[async_trait]
@@ -243,13 +264,12 @@ where
         // A stream begins with its header.
         self.exchange.end(Rest::All);
         if http2::is_taken_back(&mut session) {
-            // Nobody has looked at it, and nobody will.
-            if self.manners.takes_back() == Patience::Over {
-                self.exchange.forsake();
-            }
+            self.is_taken_back();
             return None;
         }
-        self.manners.asks();
+        if let Some(manners) = &self.manners {
+            manners.asks();
+        }
         self.proxy.process_new_http(session, shutdown).await
     }
 

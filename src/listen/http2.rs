@@ -80,9 +80,9 @@ pub fn is_taken_back(session: &mut ServerSession) -> bool {
     pin!(session.idle()).poll(&mut context).is_ready()
 }
 
-/// What a client is told whose connection is ended for its manners: GOAWAY, ENHANCE_YOUR_CALM (RFC 9113, 6.8 and 7), and that
-/// any of its requests may have been looked at.
-pub(super) const FAREWELL: [u8; 17] = *b"\0\0\x08\x07\0\0\0\0\0\x7f\xff\xff\xff\0\0\0\x0b";
+/// What a client is told whose connection is ended for its manners: ENHANCE_YOUR_CALM (RFC 9113, 6.8 and 7), and that any of
+/// its requests may have been looked at.
+pub(super) const GOAWAY: [u8; 17] = *b"\0\0\x08\x07\0\0\0\0\0\x7f\xff\xff\xff\0\0\0\x0b";
 
 /// How many of its requests the client of a connection takes back before they are looked at.
 ///

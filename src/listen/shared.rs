@@ -76,7 +76,7 @@ impl Rules {
 }
 
 impl Rule {
-    /// Nobody who came too often before a reload that leaves that limit alone may come again for it.
+    /// A reload that leaves the limit of connecting alone leaves the buckets as they are.
     fn of(config: &Config, clock: &Clock, before: Option<&Self>) -> Self {
         let connecting = config.limits.connecting;
         let before = before.filter(|before| before.limits.connecting == connecting);

@@ -67,6 +67,8 @@ pub(super) struct ClientStream {
     is_refused: bool,
     /// How far a chunked body was read.
     chunks: Chunks,
+    /// Whether what was to be sent last is still to be sent, in part or as a whole.
+    is_mid_write: bool,
     /// Reads of HTTP/2, or of a tunnel, since the connection had nothing to say or let others have their turn.
     reads: u8,
 }
@@ -101,6 +103,7 @@ impl ClientStream {
             has_spoken: false,
             is_refused: false,
             chunks: Chunks::default(),
+            is_mid_write: false,
             reads: 0,
             deadline: Deadline {
                 first,
@@ -298,7 +301,10 @@ impl ClientStream {
         is_answered: bool,
     ) -> Poll<io::Result<()>> {
         if self.exchange.is_forsaken() {
-            self.say(cx, &http2::FAREWELL);
+            // Within a frame, it would be taken for a part of it.
+            if !self.is_mid_write {
+                self.say(cx, &http2::GOAWAY);
+            }
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         if self.reads == READS_AT_ONCE {
@@ -407,7 +413,7 @@ impl ClientStream {
         self.say(cx, &error.last_answer());
     }
 
-    /// Says a last word. Nothing else is being written, so there is room for it; a client that does not take it loses it.
+    /// Says a last word, while nothing else is being written. A client that does not take it loses it.
     fn say(&mut self, cx: &mut Context<'_>, word: &[u8]) {
         let mut transport = Pin::new(&mut self.transport);
         let _ = transport.as_mut().poll_write(cx, word);
@@ -463,7 +469,9 @@ impl AsyncWrite for ClientStream {
         if self.refuses(cx, bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut self.transport).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.transport).poll_write(cx, bytes);
+        self.is_mid_write = !is_whole(&written, bytes.len());
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -480,10 +488,13 @@ impl AsyncWrite for ClientStream {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let first = slices.first().map(|slice| &**slice);
+        let bytes = slices.iter().map(|slice| slice.len()).sum();
         if self.refuses(cx, first.unwrap_or_default()) {
-            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+            return Poll::Ready(Ok(bytes));
         }
-        Pin::new(&mut self.transport).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.transport).poll_write_vectored(cx, slices);
+        self.is_mid_write = !is_whole(&written, bytes);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -538,6 +549,11 @@ impl GetSocketDigest for ClientStream {
     }
 }
 
+/// Whether all of so many bytes were written.
+fn is_whole(written: &Poll<io::Result<usize>>, bytes: usize) -> bool {
+    matches!(written, Poll::Ready(Ok(written)) if *written == bytes)
+}
+
 /// Without the empty lines before a request: old clients end a body with a line more than its length tells (RFC 9112, 2.2).
 pub(super) fn without_empty_lines(bytes: &[u8]) -> &[u8] {
     let is_of_line = |byte: &u8| !matches!(byte, b'\r' | b'\n');
@@ -547,7 +563,8 @@ pub(super) fn without_empty_lines(bytes: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
 
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
@@ -572,35 +589,71 @@ mod tests {
         (stream, client)
     }
 
-    fn reads_a_byte(stream: &mut ClientStream) -> Poll<io::Result<()>> {
+    fn reads_a_byte(stream: &mut ClientStream, waker: &Waker) -> Poll<io::Result<()>> {
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
-        Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer)
+        Pin::new(stream).poll_read(&mut Context::from_waker(waker), &mut buffer)
+    }
+
+    /// How often somebody was woken.
+    #[derive(Default)]
+    struct Wakings(AtomicUsize);
+
+    impl Wake for Wakings {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     #[tokio::test]
-    async fn who_sends_without_end_lets_others_have_their_turn_now_and_then() {
+    async fn who_sends_without_end_lets_others_have_their_turn_and_then_goes_on() {
         let (mut stream, _client) = with_much_to_read(100).await;
-        for _turn in 0..3 {
+        let wakings = Arc::new(Wakings::default());
+        let waker = Waker::from(Arc::clone(&wakings));
+        for turn in 0..3 {
             for _ in 0..READS_AT_ONCE {
-                assert!(reads_a_byte(&mut stream).is_ready());
+                assert!(reads_a_byte(&mut stream, &waker).is_ready());
             }
-            assert!(reads_a_byte(&mut stream).is_pending());
+            assert_eq!(wakings.0.load(Ordering::Relaxed), turn);
+            assert!(reads_a_byte(&mut stream, &waker).is_pending());
+            assert_eq!(wakings.0.load(Ordering::Relaxed), turn + 1);
         }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_said_to_who_is_in_the_midst_of_a_frame() {
+        let (mut stream, mut client) = with_much_to_read(100).await;
+        let mut context = Context::from_waker(Waker::noop());
+        let frame = [b'f'; 1 << 16];
+        // As nobody reads, there is no more room after a while.
+        let mut sent = 0;
+        while let Poll::Ready(written) = Pin::new(&mut stream).poll_write(&mut context, &frame) {
+            sent += written.unwrap();
+        }
+        stream.exchange.forsake();
+        assert!(matches!(
+            reads_a_byte(&mut stream, Waker::noop()),
+            Poll::Ready(Err(_))
+        ));
+        drop(stream);
+        let mut told = Vec::new();
+        // It may be reset, since it had more to say.
+        let _ = client.read_to_end(&mut told).await;
+        assert!(told.len() <= sent && told.iter().all(|byte| *byte == b'f'));
     }
 
     #[tokio::test]
     async fn who_is_not_listened_to_any_longer_is_told_to_be_calm() {
         let (mut stream, mut client) = with_much_to_read(100).await;
-        assert!(reads_a_byte(&mut stream).is_ready());
+        assert!(reads_a_byte(&mut stream, Waker::noop()).is_ready());
         stream.exchange.forsake();
-        let Poll::Ready(Err(error)) = reads_a_byte(&mut stream) else {
+        let Poll::Ready(Err(error)) = reads_a_byte(&mut stream, Waker::noop()) else {
             panic!("it is read");
         };
         assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
         let mut told = [0; 17];
         client.read_exact(&mut told).await.unwrap();
-        assert_eq!(told, http2::FAREWELL);
+        assert_eq!(told, http2::GOAWAY);
     }
 
     #[test]

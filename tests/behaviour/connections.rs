@@ -93,7 +93,7 @@ async fn whoever_connects_more_often_than_an_address_may_is_answered_429_and_clo
     let mut closed = Client::connect(edge.tls[0]).await;
     closed.wire.closed().await;
     let scrape = Scrape::of(edge.admin).await;
-    assert_eq!(scrape.value(&refused("address_rate")), 2.0);
+    assert_eq!(scrape.value(&refused("address_connection_rate")), 2.0);
 
     // Another address has its own, and who is there may ask as often as he likes.
     let mut other = Client::connect_from("127.0.0.2", edge.address).await;
@@ -103,6 +103,22 @@ async fn whoever_connects_more_often_than_an_address_may_is_answered_429_and_clo
     }
     edge.advance(Duration::from_secs(1));
     served(&edge).await;
+}
+
+#[tokio::test]
+async fn whoever_is_refused_takes_no_place_from_others_while_he_is_told_why() {
+    let limits = "limits.connections = 2\nlimits.address_connection_rate = 1";
+    let (_vms, edge) = edge(limits).await;
+    let _there = served(&edge).await;
+    let mut refused = Client::connect(edge.address).await;
+    refused
+        .response()
+        .await
+        .assert_edge_error(429, "Too Many Requests");
+    // He has not closed his side yet.
+    let mut other = Client::connect_from("127.0.0.2", edge.address).await;
+    assert_eq!(other.get("/").await.status, 200);
+    drop(refused);
 }
 
 #[tokio::test]

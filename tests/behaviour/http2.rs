@@ -10,6 +10,7 @@ use crate::support::authority::Authority;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::program::{run, said};
+use crate::support::scrape::Scrape;
 use crate::support::scripted::{Connection, Scripted};
 use crate::support::soon;
 use crate::support::tools::tool;
@@ -317,6 +318,66 @@ async fn floods_of_frames_end_their_connection_and_nobody_elses() {
     }
     let answer = ask(&mut unharmed, Request::get("https://vms.local/"), "").await;
     assert_eq!(answer.status(), 200);
+}
+
+/// Takes requests back one after the other, each when the edge has seen the one before; why it ends that, if it does.
+async fn takes_back(count: u32, authority: &Authority, edge: &TestEdge) -> Option<u32> {
+    let mut stream = authority.connect(edge.tls[0], "a.example", &["h2"]).await;
+    let greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let greeting = [&greeting[..], &frame(4, 0, 0, &[])].concat();
+    stream.write_all(&greeting).await.expect("it is read");
+    for id in (0..count).map(|number| 2 * number + 1) {
+        let ping = frame(6, 0, 0, b"12345678");
+        let taken_back = [
+            frame(1, 5, id, GET),
+            frame(3, 0, id, &8u32.to_be_bytes()),
+            ping,
+        ];
+        stream
+            .write_all(&taken_back.concat())
+            .await
+            .expect("it is read");
+        loop {
+            let mut head = [0; 9];
+            soon("a frame", stream.read_exact(&mut head))
+                .await
+                .expect("a GOAWAY comes first");
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            stream
+                .read_exact(&mut payload)
+                .await
+                .expect("a whole frame");
+            match head[3] {
+                6 => break,
+                7 => {
+                    let code = payload[4..8].try_into().expect("a GOAWAY has a reason");
+                    return Some(u32::from_be_bytes(code));
+                }
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
+#[tokio::test]
+async fn whoever_takes_back_more_than_is_left_is_counted_and_sent_away_but_for_a_proxy_of_many() {
+    const ENDED: &str = "vms_edge_connections_ended_total";
+    let authority = Authority::new();
+    let (vms, strict) = edge(&authority, EMPTY, "").await;
+    assert_eq!(takes_back(20, &authority, &strict).await, None);
+    let reason = takes_back(30, &authority, &strict).await;
+    assert_eq!(reason, Some(ENHANCE_YOUR_CALM));
+    let scrape = Scrape::of(strict.admin).await;
+    assert_eq!(scrape.value("vms_edge_requests_taken_back_total"), 41.0);
+    assert_eq!(scrape.value(ENDED), 1.0);
+    assert_eq!(vms.requests().len(), 0);
+
+    let trusting = "server.trusted_proxies = [\"127.0.0.0/8\"]\n";
+    let (_vms, trusting) = edge(&authority, EMPTY, trusting).await;
+    assert_eq!(takes_back(100, &authority, &trusting).await, None);
+    assert_eq!(Scrape::of(trusting.admin).await.value(ENDED), 0.0);
 }
 
 #[tokio::test]

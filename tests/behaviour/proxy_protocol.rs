@@ -169,7 +169,13 @@ async fn a_proxy_that_says_nothing_is_closed_in_time() {
 
 #[tokio::test]
 async fn connections_are_counted_for_the_client_in_the_header() {
-    let settings = format!("{BELIEVED}limits.address_connections = 1\n");
+    for limit in ["address_connections", "address_connection_rate"] {
+        connections_are_counted_by(limit).await;
+    }
+}
+
+async fn connections_are_counted_by(limit: &str) {
+    let settings = format!("{BELIEVED}limits.{limit} = 1\n");
     let (_vms, edge) = edge(&settings).await;
     let mut first = client_behind(LINE, edge.address).await;
     assert_eq!(first.get("/").await.status, 200);

@@ -2,7 +2,7 @@
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{GaugeVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::label::{CertificateReload, ConnectionRefusal, Handshake, Label, ListenerKind};
 use super::{CounterPer, VALID};
@@ -14,6 +14,8 @@ pub struct ClientMetrics {
     refused: CounterPer<ConnectionRefusal>,
     handshakes: CounterPer<Handshake>,
     reloads: CounterPer<CertificateReload>,
+    taken_back: IntCounter,
+    forsaken: IntCounter,
 }
 
 impl ClientMetrics {
@@ -22,6 +24,11 @@ impl ClientMetrics {
         let open = IntGaugeVec::new(options, &[ListenerKind::NAME]).expect(VALID);
         registry.register(Box::new(open.clone())).expect(VALID);
         let open = |kind: ListenerKind| open.with_label_values(&[kind.name()]);
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help).expect(VALID);
+            registry.register(Box::new(counter.clone())).expect(VALID);
+            counter
+        };
         Self {
             connections: [open(ListenerKind::Plain), open(ListenerKind::Tls)],
             refused: CounterPer::new(
@@ -39,6 +46,14 @@ impl ClientMetrics {
                 "vms_edge_tls_reloads_total",
                 "Certificates that had changed, by whether the new one serves.",
             ),
+            taken_back: counter(
+                "vms_edge_requests_taken_back_total",
+                "Requests over HTTP/2 that their client took back before they were looked at.",
+            ),
+            forsaken: counter(
+                "vms_edge_connections_ended_total",
+                "Connections of HTTP/2 that were ended because their client took too much back.",
+            ),
             registry: registry.clone(),
         }
     }
@@ -51,6 +66,16 @@ impl ClientMetrics {
     /// Counts a connection that was closed before any request.
     pub fn refused(&self, reason: ConnectionRefusal) {
         self.refused.add(reason, 1);
+    }
+
+    /// Counts a request over HTTP/2 that was taken back before it was looked at.
+    pub fn taken_back(&self) {
+        self.taken_back.inc();
+    }
+
+    /// Counts a connection that was ended because too much was taken back.
+    pub fn forsaken(&self) {
+        self.forsaken.inc();
     }
 
     /// Counts a TLS handshake.

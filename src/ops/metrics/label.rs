@@ -105,7 +105,7 @@ label! {
         /// There are too many of its address.
         Address = "address",
         /// Its address comes too often.
-        Pace = "address_rate",
+        Pace = "address_connection_rate",
         /// It did not begin with a PROXY header of a trusted proxy.
         ProxyProtocol = "proxy_protocol",
     }

@@ -253,8 +253,9 @@ pub(super) async fn measure(siege: &Siege, besieged: &Besieged) -> Result<Measur
     let began = Instant::now();
     let disturbed = Waited::by(siege, &mut stage.neighbour).await;
     let of_the_time = |time: Duration| time.as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
-    let used = of_the_time(stage.edge.cpu() - cpu);
-    let waited = of_the_time(stage.edge.kept_waiting() - waited);
+    // A thread that ends takes its times with it.
+    let used = of_the_time(stage.edge.cpu().saturating_sub(cpu));
+    let waited = of_the_time(stage.edge.kept_waiting().saturating_sub(waited));
     let open = harm.open.load(Ordering::Relaxed);
     let grown = stage.edge.occupied_bytes().saturating_sub(before);
     attacking.abort();
