@@ -409,8 +409,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one client address, 0 to 1000000; 0, the default: no limit. An IPv6 address is its /64 network.
     pub address_connections: usize,
-    /// How often one client address may connect.
-    pub connecting: Connecting,
+    /// How often one client address may connect. An IPv6 address is its /64 network.
+    pub connecting: Rate,
     /// Longest time from a connection, or from the first byte of a further request, to the end of a request's header,
     /// 100ms to 1h. Default 10s.
     pub header_timeout: Duration,
@@ -421,28 +421,23 @@ pub struct Limits {
     pub rates: Rates,
 }
 
-/// How often one client address may connect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Connecting {
-    /// Connections per second of one client address, 0 to 1000000; 0, the default: as many as it likes.
-    pub rate: usize,
-    /// Connections of one client address at once, 0 to 1000000; 0, the default: as many as in one second. 0 without a
-    /// `rate`.
-    pub burst: usize,
-}
-
 /// How often one token, and one client address, may ask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
-    /// Requests per second of one token, 0 to 1000000; 0, the default: as many as it likes.
-    pub user_rate: usize,
-    /// Requests of one token at once, 0 to 1000000; 0, the default: as many as in one second. 0 without a `user_rate`.
-    pub user_burst: usize,
-    /// Requests per second of one client address, 0 to 1000000; 0, the default: as many as it likes.
-    pub address_rate: usize,
-    /// Requests of one client address at once, 0 to 1000000; 0, the default: as many as in one second. 0 without an
-    /// `address_rate`.
-    pub address_burst: usize,
+    /// Requests of one token.
+    pub user: Rate,
+    /// Requests of one client address.
+    pub address: Rate,
+}
+
+/// How often something may be done: a bucket of `burst`, into which `per_second` flow back. By default as often as anybody
+/// likes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rate {
+    /// The file's `…_rate`, 0 to 1000000; 0: as often as anybody likes.
+    pub per_second: usize,
+    /// The file's `…_burst`, how often at once, 0 to 1000000; 0: as often as in one second. 0 without a rate.
+    pub burst: usize,
 }
 
 /// `[admin]`: the operators' listener, plain HTTP.

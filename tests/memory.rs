@@ -16,7 +16,7 @@ use vms_edge::cache::freshness::Jitter;
 use vms_edge::cache::header::{Headers, StoredHeader};
 use vms_edge::cache::shelf::{Fetch, FetchKind, Fill, MAX_SLOTS, Shelf};
 use vms_edge::cache::store::{Store, Usage};
-use vms_edge::config::{Config, Rates};
+use vms_edge::config::{Config, Rate, Rates};
 use vms_edge::edge::rate::RateLimits;
 use vms_edge::listen::buckets::{Limit, MAX_REMEMBERED};
 use vms_edge::request::key::{Key, KeyMaker};
@@ -509,10 +509,13 @@ fn an_empty_store_takes_little() {
 fn rate_limits_take_a_few_megabytes_however_many_tokens_and_addresses_ask() {
     alone(|| {
         let keys = KeyMaker::new().expect("the system has randomness");
+        let rate = Rate {
+            per_second: 1,
+            ..Rate::default()
+        };
         let rates = Rates {
-            user_rate: 1,
-            address_rate: 1,
-            ..Rates::default()
+            user: rate,
+            address: rate,
         };
         let meter = Meter::start();
         let limits = RateLimits::new(&rates, &Clock::manual().0, None);
@@ -525,7 +528,7 @@ fn rate_limits_take_a_few_megabytes_however_many_tokens_and_addresses_ask() {
             let admitted = limits.admit(&request, &keys, peer, &[]);
             assert_eq!(admitted, Ok(()), "nobody pays for another");
         }
-        let connecting = Limit::new(1, 0, &Clock::manual().0).expect("there is a rate");
+        let connecting = Limit::new(rate, &Clock::manual().0).expect("there is a rate");
         for number in 0..500_000_u32 {
             let address = std::net::IpAddr::V4(std::net::Ipv4Addr::from_bits(number));
             assert_eq!(connecting.admit(&address), Ok(()));

@@ -56,8 +56,8 @@ impl RateLimits {
             return Arc::clone(before);
         }
         Arc::new(Self {
-            users: Limit::new(config.user_rate, config.user_burst, clock),
-            addresses: Limit::new(config.address_rate, config.address_burst, clock),
+            users: Limit::new(config.user, clock),
+            addresses: Limit::new(config.address, clock),
             config: *config,
         })
     }
@@ -98,15 +98,12 @@ mod tests {
     #[test]
     fn a_reload_that_changes_no_limit_forgets_no_bucket() {
         let (clock, _hand) = Clock::manual();
-        let mut config = Rates {
-            user_rate: 1,
-            user_burst: 0,
-            ..Rates::default()
-        };
+        let mut config = Rates::default();
+        config.user.per_second = 1;
         let before = RateLimits::new(&config, &clock, None);
         let same = RateLimits::new(&config, &clock, Some(&before));
         assert!(Arc::ptr_eq(&before, &same) && before.addresses.is_none());
-        config.user_rate = 2;
+        config.user.per_second = 2;
         let other = RateLimits::new(&config, &clock, Some(&before));
         assert!(!Arc::ptr_eq(&before, &other));
     }

@@ -23,6 +23,7 @@ use governor::{Quota, RateLimiter};
 use parking_lot::Mutex;
 
 use crate::cache::clock::{Clock, Time};
+use crate::config::Rate;
 
 /// Most buckets that each limit remembers.
 pub const MAX_REMEMBERED: usize = 2 * SHARDS * ROOM;
@@ -37,12 +38,12 @@ const ROOM: usize = 4096;
 pub struct Limit<K: Eq + Hash + Clone>(RateLimiter<K, Buckets<K>, Ticks, NoOpMiddleware<Nanos>>);
 
 impl<K: Eq + Hash + Clone> Limit<K> {
-    /// `rate` in a second and `burst` at once, or as many as in a second if that is 0; `None` if `rate` is 0: nothing is
-    /// limited. All buckets are full.
-    pub fn new(rate: usize, burst: usize, clock: &Clock) -> Option<Self> {
+    /// With all buckets full; `None` if nothing is limited.
+    pub fn new(rate: Rate, clock: &Clock) -> Option<Self> {
         let number = |number: usize| NonZeroU32::new(u32::try_from(number).unwrap_or(u32::MAX));
-        let rate = number(rate)?;
-        let quota = Quota::per_second(rate).allow_burst(number(burst).unwrap_or(rate));
+        let per_second = number(rate.per_second)?;
+        let burst = number(rate.burst).unwrap_or(per_second);
+        let quota = Quota::per_second(per_second).allow_burst(burst);
         let ticks = Ticks {
             start: clock.now(),
             clock: clock.clone(),
@@ -150,33 +151,26 @@ mod tests {
     use super::*;
     use crate::cache::clock::Hand;
 
-    fn limit(rate: usize, burst: usize) -> (Limit<u64>, Hand) {
+    fn limit(per_second: usize, burst: usize) -> (Limit<u64>, Hand) {
         let (clock, hand) = Clock::manual();
-        let limit = Limit::new(rate, burst, &clock);
+        let limit = Limit::new(Rate { per_second, burst }, &clock);
         (limit.expect("there is a rate"), hand)
-    }
-
-    fn admit(limit: &Limit<u64>, key: u64) -> Result<(), Duration> {
-        limit.admit(&key)
     }
 
     #[test]
     fn a_bucket_is_full_at_first_and_fills_again_at_its_rate() {
         let (limit, hand) = limit(4, 2);
-        assert_eq!((admit(&limit, 1), admit(&limit, 1)), (Ok(()), Ok(())));
-        assert_eq!(admit(&limit, 1), Err(Duration::from_millis(250)));
-        assert_eq!(admit(&limit, 2), Ok(()), "another has a bucket of his own");
+        assert_eq!((limit.admit(&1), limit.admit(&1)), (Ok(()), Ok(())));
+        assert_eq!(limit.admit(&1), Err(Duration::from_millis(250)));
+        assert_eq!(limit.admit(&2), Ok(()), "another has a bucket of his own");
         hand.advance(Duration::from_millis(249));
-        assert_eq!(admit(&limit, 1), Err(Duration::from_millis(1)));
+        assert_eq!(limit.admit(&1), Err(Duration::from_millis(1)));
         hand.advance(Duration::from_millis(1));
-        assert_eq!(
-            (admit(&limit, 1), admit(&limit, 1).is_err()),
-            (Ok(()), true)
-        );
+        assert_eq!((limit.admit(&1), limit.admit(&1).is_err()), (Ok(()), true));
         hand.advance(Duration::from_secs(60));
-        assert_eq!((admit(&limit, 1), admit(&limit, 1)), (Ok(()), Ok(())));
+        assert_eq!((limit.admit(&1), limit.admit(&1)), (Ok(()), Ok(())));
         assert!(
-            admit(&limit, 1).is_err(),
+            limit.admit(&1).is_err(),
             "it never holds more than its burst"
         );
     }
@@ -186,9 +180,9 @@ mod tests {
         let (limit, _hand) = limit(1, 3);
         let mut refused = 0;
         for key in 0..300_000 {
-            assert_eq!(admit(&limit, key + 10), Ok(()), "nobody pays for another");
+            assert_eq!(limit.admit(&(key + 10)), Ok(()), "nobody pays for another");
             if key % 10_000 == 0 {
-                refused += u32::from(admit(&limit, 7).is_err());
+                refused += u32::from(limit.admit(&7).is_err());
             }
         }
         assert_eq!(refused, 30 - 3, "who goes on asking is not forgotten");
@@ -213,7 +207,7 @@ mod tests {
             for pause in pauses_ms {
                 hand.advance(Duration::from_millis(pause));
                 now_ms += pause;
-                match admit(&limit, 1) {
+                match limit.admit(&1) {
                     Ok(()) => let_through.push(now_ms),
                     Err(wait) => prop_assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1)),
                 }
@@ -231,7 +225,7 @@ mod tests {
         fn who_keeps_to_the_rate_is_never_kept_waiting(rate in 1..50_usize, requests in 1..200_u32) {
             let (limit, hand) = limit(rate, 1);
             for _ in 0..requests {
-                prop_assert_eq!(admit(&limit, 1), Ok(()));
+                prop_assert_eq!(limit.admit(&1), Ok(()));
                 hand.advance(Duration::from_nanos(1_000_000_000_u64.div_ceil(rate as u64)));
             }
         }

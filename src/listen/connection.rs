@@ -233,14 +233,14 @@ impl Drop for Open<'_> {
 struct Streams<P> {
     proxy: Arc<P>,
     exchange: Arc<Exchange>,
-    /// `None`: they are not looked at.
+    /// `None`: whatever the client takes back, the connection goes on.
     manners: Option<Manners>,
     metrics: Arc<Metrics>,
 }
 
 impl<P> Streams<P> {
-    /// Nobody has looked at a request that its client has taken back, and nobody will.
-    fn is_taken_back(&self) {
+    /// Leaves out a request that its client has taken back, and the rest of the connection if there were too many.
+    fn leave_out(&self) {
         let clients = self.metrics.clients();
         clients.taken_back();
         let patience = self.manners.as_ref().map(Manners::takes_back);
@@ -264,7 +264,7 @@ where
         // A stream begins with its header.
         self.exchange.end(Rest::All);
         if http2::is_taken_back(&mut session) {
-            self.is_taken_back();
+            self.leave_out();
             return None;
         }
         if let Some(manners) = &self.manners {

@@ -91,13 +91,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Connecting, Rates};
+    use crate::config::{Rate, Rates};
 
     fn limits(connections: usize, address_connections: usize) -> Limits {
         Limits {
             connections,
             address_connections,
-            connecting: Connecting::default(),
+            connecting: Rate::default(),
             header_timeout: Duration::from_secs(10),
             body_timeout: None,
             rates: Rates::default(),

@@ -84,7 +84,7 @@ impl Rule {
             limits: config.limits,
             connecting: match before {
                 Some(before) => before.connecting.clone(),
-                None => Limit::new(connecting.rate, connecting.burst, clock).map(Arc::new),
+                None => Limit::new(connecting, clock).map(Arc::new),
             },
             trusted_proxies: config.server.trusted_proxies.clone(),
             proxy_protocol: config.server.proxy_protocol,

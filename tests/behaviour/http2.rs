@@ -4,7 +4,7 @@ use std::process::Command;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::support::authority::Authority;
 use crate::support::client::Client;
@@ -262,30 +262,47 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// The header of a GET for `/`, from the static table of HPACK.
 const GET: &[u8] = b"\x82\x87\x84\x41\x09vms.local";
 
+/// The kind of the next frame, and its payload.
+async fn next_frame(input: &mut (impl AsyncRead + Unpin)) -> (u8, Vec<u8>) {
+    let mut head = [0; 9];
+    soon("a frame", input.read_exact(&mut head))
+        .await
+        .expect("a GOAWAY comes first");
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; length as usize];
+    input.read_exact(&mut payload).await.expect("a whole frame");
+    (head[3], payload)
+}
+
+/// Why a GOAWAY ends its connection.
+fn reason(payload: &[u8]) -> u32 {
+    let code = payload[4..8].try_into().expect("a GOAWAY has a reason");
+    u32::from_be_bytes(code)
+}
+
+/// What a client begins with, and its SETTINGS.
+fn greeting() -> Vec<u8> {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    [&preface[..], &frame(SETTINGS, 0, 0, &[])].concat()
+}
+
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+
 /// Greets, sends these frames, and returns why the edge ends the connection.
 async fn sent_away(authority: &Authority, edge: &TestEdge, frames: Vec<u8>) -> u32 {
     let stream = authority.connect(edge.tls[0], "a.example", &["h2"]).await;
     let (mut input, mut output) = tokio::io::split(stream);
-    let greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let bytes = [&greeting[..], &frame(4, 0, 0, &[]), &frames].concat();
+    let bytes = [greeting(), frames].concat();
     // It need not be read to the end.
     let flood = tokio::spawn(async move { output.write_all(&bytes).await });
-    let mut reason = None;
-    while reason.is_none() {
-        let mut head = [0; 9];
-        soon("a frame", input.read_exact(&mut head))
-            .await
-            .expect("a GOAWAY comes first");
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; length as usize];
-        input.read_exact(&mut payload).await.expect("a whole frame");
-        if head[3] == 7 {
-            let code = payload[4..8].try_into().expect("a GOAWAY has a reason");
-            reason = Some(u32::from_be_bytes(code));
+    loop {
+        if let (GOAWAY, payload) = next_frame(&mut input).await {
+            flood.abort();
+            return reason(&payload);
         }
     }
-    flood.abort();
-    reason.expect("it is there")
 }
 
 const ENHANCE_YOUR_CALM: u32 = 0xb;
@@ -323,37 +340,19 @@ async fn floods_of_frames_end_their_connection_and_nobody_elses() {
 /// Takes requests back one after the other, each when the edge has seen the one before; why it ends that, if it does.
 async fn takes_back(count: u32, authority: &Authority, edge: &TestEdge) -> Option<u32> {
     let mut stream = authority.connect(edge.tls[0], "a.example", &["h2"]).await;
-    let greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let greeting = [&greeting[..], &frame(4, 0, 0, &[])].concat();
-    stream.write_all(&greeting).await.expect("it is read");
+    stream.write_all(&greeting()).await.expect("it is read");
     for id in (0..count).map(|number| 2 * number + 1) {
-        let ping = frame(6, 0, 0, b"12345678");
         let taken_back = [
             frame(1, 5, id, GET),
             frame(3, 0, id, &8u32.to_be_bytes()),
-            ping,
+            frame(PING, 0, 0, b"12345678"),
         ];
-        stream
-            .write_all(&taken_back.concat())
-            .await
-            .expect("it is read");
+        let sent = stream.write_all(&taken_back.concat()).await;
+        sent.expect("it is read");
         loop {
-            let mut head = [0; 9];
-            soon("a frame", stream.read_exact(&mut head))
-                .await
-                .expect("a GOAWAY comes first");
-            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-            let mut payload = vec![0; length as usize];
-            stream
-                .read_exact(&mut payload)
-                .await
-                .expect("a whole frame");
-            match head[3] {
-                6 => break,
-                7 => {
-                    let code = payload[4..8].try_into().expect("a GOAWAY has a reason");
-                    return Some(u32::from_be_bytes(code));
-                }
+            match next_frame(&mut stream).await {
+                (PING, _) => break,
+                (GOAWAY, payload) => return Some(reason(&payload)),
                 _ => {}
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::section::Section;
-use super::super::{Connecting, Limits, Rates};
+use super::super::{Limits, Rate, Rates};
 
 const MAX_CONNECTIONS: usize = 1_000_000;
 /// Most requests or connections per second that a limit can allow, and most at once.
@@ -30,44 +30,37 @@ pub(super) fn limits(mut section: Section<'_>) -> Option<Limits> {
     let user = rate(&mut section, "user_rate", "user_burst");
     let address = rate(&mut section, "address_rate", "address_burst");
     section.finish();
-    let (connecting_rate, connecting_burst) = connecting?;
-    let ((user_rate, user_burst), (address_rate, address_burst)) = (user?, address?);
     Some(Limits {
         connections: connections?,
         address_connections: address_connections?,
-        connecting: Connecting {
-            rate: connecting_rate,
-            burst: connecting_burst,
-        },
+        connecting: connecting?,
         header_timeout: header_timeout?,
         body_timeout: body_timeout.map(|limit| (!limit.is_zero()).then_some(limit))?,
         rates: Rates {
-            user_rate,
-            user_burst,
-            address_rate,
-            address_burst,
+            user: user?,
+            address: address?,
         },
     })
 }
 
-fn rate(
-    section: &mut Section<'_>,
-    rate: &'static str,
-    burst: &'static str,
-) -> Option<(usize, usize)> {
+fn rate(section: &mut Section<'_>, rate: &'static str, burst: &'static str) -> Option<Rate> {
     let per_second = section.whole(rate, 0, 0..=MAX_RATE);
     let at_once = section.whole(burst, 0, 0..=MAX_RATE);
-    let (per_second, at_once) = (per_second?, at_once?);
-    if per_second == 0 && at_once > 0 {
+    let read = Rate {
+        per_second: per_second?,
+        burst: at_once?,
+    };
+    if read.per_second == 0 && read.burst > 0 {
         let problem = format!("has no effect without limits.{rate}");
         return section.refuse(burst, problem, format!("0, or a limits.{rate} above 0"));
     }
-    Some((per_second, at_once))
+    Some(read)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::super::tests::{accepted, refused};
+    use super::*;
 
     #[test]
     fn limits_have_limits() {
@@ -107,15 +100,15 @@ mod tests {
         let rates = accepted("[limits]\naddress_rate = 5\naddress_burst = 10")
             .limits
             .rates;
-        assert_eq!((rates.address_rate, rates.address_burst), (5, 10));
-        assert_eq!((rates.user_rate, rates.user_burst), (0, 0));
+        assert_eq!((rates.address.per_second, rates.address.burst), (5, 10));
+        assert_eq!(rates.user, Rate::default());
     }
 
     #[test]
     fn an_address_may_connect_so_often() {
         let text = "[limits]\naddress_connection_rate = 20\naddress_connection_burst = 100";
         let connecting = accepted(text).limits.connecting;
-        assert_eq!((connecting.rate, connecting.burst), (20, 100));
+        assert_eq!((connecting.per_second, connecting.burst), (20, 100));
         assert_eq!(
             refused("limits.address_connection_burst = 5"),
             "edge.toml:1: limits.address_connection_burst: has no effect without limits.address_connection_rate; \

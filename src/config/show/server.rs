@@ -2,7 +2,7 @@
 
 use super::super::names::{CLIENT_CERTIFICATES, name_of};
 use super::super::units::duration_text;
-use super::super::{Limits, Server};
+use super::super::{Limits, Rates, Server};
 use super::{Page, list, path_or_empty, quote};
 
 pub(super) fn server(page: &mut Page, server: &Server) {
@@ -34,7 +34,7 @@ pub(super) fn limits(page: &mut Page, limits: &Limits) {
     page.table("[limits]");
     page.key("connections", limits.connections);
     page.key("address_connections", limits.address_connections);
-    page.key("address_connection_rate", limits.connecting.rate);
+    page.key("address_connection_rate", limits.connecting.per_second);
     page.key("address_connection_burst", limits.connecting.burst);
     page.key(
         "header_timeout",
@@ -44,50 +44,41 @@ pub(super) fn limits(page: &mut Page, limits: &Limits) {
         "body_timeout",
         quote(duration_text(limits.body_timeout.unwrap_or_default())),
     );
-    let rates = &limits.rates;
-    page.key("user_rate", rates.user_rate);
-    page.key("user_burst", rates.user_burst);
-    page.key("address_rate", rates.address_rate);
-    page.key("address_burst", rates.address_burst);
+    let Rates { user, address } = limits.rates;
+    page.key("user_rate", user.per_second);
+    page.key("user_burst", user.burst);
+    page.key("address_rate", address.per_second);
+    page.key("address_burst", address.burst);
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use proptest::prelude::*;
 
-    use super::super::super::{Connecting, Rates};
+    use super::super::super::Rate;
     use super::super::tests::duration;
     use super::*;
 
-    /// A rate and a burst, which there is none of without a rate.
-    fn any_rate() -> impl Strategy<Value = (usize, usize)> {
-        let rate = proptest::option::of((1..=1_000_000_usize, 0..=1_000_000_usize));
-        rate.prop_map(Option::unwrap_or_default)
-    }
-
-    fn any_rates() -> impl Strategy<Value = Rates> {
-        let rates = (any_rate(), any_rate());
-        rates.prop_map(
-            |((user_rate, user_burst), (address_rate, address_burst))| Rates {
-                user_rate,
-                user_burst,
-                address_rate,
-                address_burst,
-            },
-        )
+    fn any_rate() -> impl Strategy<Value = Rate> {
+        let rate = (1..=1_000_000_usize, 0..=1_000_000_usize);
+        let rate = rate.prop_map(|(per_second, burst)| Rate { per_second, burst });
+        proptest::option::of(rate).prop_map(Option::unwrap_or_default)
     }
 
     pub(in crate::config::show) fn any_limits() -> impl Strategy<Value = Limits> {
-        let counts = (0..=1_000_000_usize, 0..=1_000_000_usize, any_rate());
+        let counts = (0..=1_000_000_usize, 0..=1_000_000_usize);
         let times = (duration(100, 3_600_000), duration(0, 86_400_000));
-        (counts, times, any_rates()).prop_map(
-            |((connections, address_connections, (rate, burst)), (header, body), rates)| Limits {
+        (counts, times, [(); 3].map(|()| any_rate())).prop_map(
+            |((connections, address_connections), (header, body), rates)| Limits {
                 connections,
                 address_connections,
-                connecting: Connecting { rate, burst },
+                connecting: rates[0],
                 header_timeout: header,
                 body_timeout: (!body.is_zero()).then_some(body),
-                rates,
+                rates: Rates {
+                    user: rates[1],
+                    address: rates[2],
+                },
             },
         )
     }
