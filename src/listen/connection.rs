@@ -25,6 +25,7 @@ use super::shared::{Phase, Rule, Shared};
 use super::socket::Socket;
 use super::stream::ClientStream;
 use super::transport::Transport;
+use super::turns::Turns;
 use crate::ops::metrics::{ConnectionRefusal, Handshake, ListenerKind, Metrics};
 use crate::reply::error::EdgeError;
 use crate::request::peer::{client_network, is_trusted};
@@ -36,6 +37,7 @@ const MAX_LINGERING: usize = 64;
 pub(super) async fn serve<A>(
     shared: Arc<Shared<A>>,
     tls: Option<TlsListener>,
+    turns: Turns,
     stream: TcpStream,
     peer: SocketAddr,
     shutdown: ShutdownWatch,
@@ -54,7 +56,7 @@ pub(super) async fn serve<A>(
     let prepared = tokio::select! {
         biased;
         // On its own, so that what a handshake needs is given back when it is over.
-        prepared = Box::pin(prepare(&shared, tls.as_ref(), stream, peer, &exchange)) => prepared,
+        prepared = Box::pin(prepare(&shared, tls.as_ref(), &turns, stream, peer, &exchange)) => prepared,
         _ = phase.wait_for(|phase| *phase == Phase::Quick) => return,
     };
     let Some((client, _place)) = prepared else {
@@ -79,6 +81,7 @@ pub(super) async fn serve<A>(
 async fn prepare<A>(
     shared: &Shared<A>,
     tls: Option<&TlsListener>,
+    turns: &Turns,
     stream: TcpStream,
     peer: SocketAddr,
     exchange: &Arc<Exchange>,
@@ -133,7 +136,7 @@ async fn prepare<A>(
     let transport = match tls {
         None => Transport::Plain(socket),
         Some(tls) => {
-            let shaken = shake_hands(tls, socket, peer, first).await;
+            let shaken = shake_hands(tls, turns, socket, peer, first).await;
             clients.handshake(match shaken {
                 Some(_) => Handshake::Ok,
                 None => Handshake::Failed,
@@ -169,11 +172,14 @@ async fn proxy_header(socket: &mut Socket, deadline: Instant) -> Result<Speaker,
 /// The stream within TLS, if both agree on it before the deadline.
 async fn shake_hands(
     tls: &TlsListener,
+    turns: &Turns,
     socket: Socket,
     peer: SocketAddr,
     deadline: Instant,
 ) -> Option<Transport> {
-    match timeout_at(deadline, tls.acceptor().tls_handshake(socket)).await {
+    let acceptor = tls.acceptor();
+    let shaken = turns.take(acceptor.tls_handshake(socket));
+    match timeout_at(deadline, shaken).await {
         Ok(Ok(stream)) => Some(Transport::Tls(Box::new(stream))),
         // Alerts and versions, never anything that was sent.
         Ok(Err(error)) => {

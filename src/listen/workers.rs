@@ -18,6 +18,7 @@ use super::certificates::TlsListener;
 use super::connection;
 use super::http1::Application;
 use super::shared::{Phase, Rules, Shared};
+use super::turns::Turns;
 use crate::ops::metrics::Metrics;
 
 /// How long a listener rests that cannot accept because the system has no descriptor or no memory to give. The connection
@@ -96,11 +97,13 @@ impl Workers {
                 .enable_all()
                 .event_interval(EVENT_INTERVAL)
                 .build()?;
+            let turns = Turns::new();
             let mut loops = Vec::with_capacity(listeners.len());
             for listener in listeners {
                 loops.push(AcceptLoop::new(
                     listener,
                     Arc::clone(&shared),
+                    turns.clone(),
                     workers.shutdown.subscribe(),
                 )?);
             }
@@ -191,6 +194,8 @@ struct AcceptLoop<A> {
     socket: TcpListener,
     tls: Option<TlsListener>,
     shared: Arc<Shared<A>>,
+    /// Of this thread.
+    turns: Turns,
     shutdown: ShutdownWatch,
     _accepting: Accepting,
 }
@@ -202,6 +207,7 @@ where
     fn new(
         listener: &Listener,
         shared: Arc<Shared<A>>,
+        turns: Turns,
         shutdown: ShutdownWatch,
     ) -> io::Result<Self> {
         Ok(Self {
@@ -209,6 +215,7 @@ where
             tls: listener.tls.clone(),
             _accepting: Accepting::new(&shared.accepting),
             shared,
+            turns,
             shutdown,
         })
     }
@@ -230,6 +237,7 @@ where
                     tokio::spawn(connection::serve(
                         Arc::clone(&self.shared),
                         self.tls.clone(),
+                        self.turns.clone(),
                         stream,
                         peer,
                         self.shutdown.clone(),

@@ -12,6 +12,7 @@ use vms_edge::demo::vms::{Running, StandIn};
 
 use crate::authority::Authority;
 use crate::machine::{Cores, Machine};
+use crate::priority::Priority;
 
 const ONE_CORE: &str = "this program may use one core alone; whoever is measured needs one for itself, and the load \
      generator another";
@@ -54,17 +55,14 @@ impl Vms {
 impl Bench {
     /// # Errors
     /// If the system refuses cores or threads, or has one core alone.
-    pub(crate) fn new(effort: Effort, edge_program: PathBuf) -> io::Result<Self> {
+    pub(crate) fn new(effort: Effort, edge_program: PathBuf, vms: Priority) -> io::Result<Self> {
         let machine = Machine::describe();
         let cores = Cores::split()?;
         if cores.are_shared() {
             return Err(io::Error::other(ONE_CORE));
         }
         cores.keep_to_generator()?;
-        let vms_runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(cores.generator.len())
-            .enable_all()
-            .build()?;
+        let vms_runtime = vms.runtime(cores.generator.len())?;
         let style = ProgressStyle::with_template("{spinner} {pos}/{len} {elapsed_precise} {msg}");
         let progress = ProgressBar::no_length();
         progress.set_style(style.expect("the template is valid"));

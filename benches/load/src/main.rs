@@ -19,6 +19,7 @@ mod interrupt;
 mod judge;
 mod machine;
 mod plot;
+mod priority;
 mod report;
 mod rows;
 mod servers;
@@ -35,6 +36,7 @@ use clap::Parser;
 use bench::Bench;
 use cli::{Arguments, Command};
 use failure::{Failure, Status};
+use priority::Priority;
 use report::Report;
 use siege::Siege;
 
@@ -63,7 +65,7 @@ fn measure(arguments: &cli::Bench) -> Result<Status, Failure> {
     let unavailable = |error: std::io::Error| Failure::Unavailable(error.to_string());
     let edge = program(arguments.edge.as_ref())?;
     machine::raise_descriptors().map_err(unavailable)?;
-    let bench = Bench::new(arguments.effort(), edge).map_err(unavailable)?;
+    let bench = Bench::new(arguments.effort(), edge, Priority::Usual).map_err(unavailable)?;
     let measurements = arguments.measurements();
     let report =
         interrupt::run(async |interrupt| judge::judge(&bench, &measurements, interrupt).await);
@@ -74,7 +76,7 @@ fn besiege(arguments: &siege::Arguments) -> Result<Status, Failure> {
     let unavailable = |error: std::io::Error| Failure::Unavailable(error.to_string());
     let edge = program(arguments.edge.as_ref())?;
     machine::raise_descriptors().map_err(unavailable)?;
-    let bench = Bench::new(arguments.effort(), edge).map_err(unavailable)?;
+    let bench = Bench::new(arguments.effort(), edge, Priority::Lowest).map_err(unavailable)?;
     let siege = Siege::new(bench).map_err(unavailable)?;
     let report = interrupt::run(async |interrupt| siege.run(arguments, interrupt).await);
     tell(&report.map_err(unavailable)?, &arguments.out)
@@ -104,7 +106,7 @@ fn endure(arguments: &soak::Arguments) -> Result<Status, Failure> {
     let unavailable = |error: std::io::Error| Failure::Unavailable(error.to_string());
     let edge = program(arguments.edge.as_ref())?;
     machine::raise_descriptors().map_err(unavailable)?;
-    let bench = Bench::new(arguments.effort(), edge).map_err(unavailable)?;
+    let bench = Bench::new(arguments.effort(), edge, Priority::Usual).map_err(unavailable)?;
     interrupt::run(async |interrupt| soak::run(arguments, &bench, interrupt).await)
         .map_err(unavailable)?
 }

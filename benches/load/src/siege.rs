@@ -1,8 +1,8 @@
 //! The siege: what somebody who does nothing wrong notices of those who do, and what they can take.
 //!
 //! Each row has an edge and a VMS of its own. The edge has one core; the phones that are measured, the VMS and the attackers
-//! share the others, the attackers at the lowest priority, so that what is measured is the edge under attack and not the
-//! generator.
+//! share the others, the VMS and the attackers at the lowest priority, so that what is measured is the edge under attack and
+//! not the generator: what the edge asks of the VMS for attackers could keep the phones waiting for their own core.
 
 mod beside;
 mod descriptors;
@@ -14,7 +14,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use rustix::process::setpriority_process;
 use tokio::runtime::Runtime;
 use tokio::task::AbortHandle;
 
@@ -22,6 +21,7 @@ use crate::bench::{Bench, Effort};
 use crate::hostile::{Attack, Harm, Victim};
 use crate::interrupt::Interrupt;
 use crate::judge::judged;
+use crate::priority::Priority;
 use crate::report::{Judged, Report};
 
 /// How the siege is made.
@@ -49,9 +49,6 @@ pub(crate) struct Arguments {
 
 const CONFIGURATION: &str = include_str!("siege/edge.toml");
 
-/// The lowest priority there is.
-const NICE: i32 = 19;
-
 /// What all rows share.
 pub(crate) struct Siege {
     bench: Bench,
@@ -78,14 +75,7 @@ impl Siege {
     /// # Errors
     /// If the system refuses threads.
     pub(crate) fn new(bench: Bench) -> io::Result<Self> {
-        let attackers = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .on_thread_start(|| {
-                // On Linux this is the thread's own. Without it they attack all the same.
-                let _ = setpriority_process(None, NICE);
-            })
-            .build()?;
+        let attackers = Priority::Lowest.runtime(1)?;
         Ok(Self { bench, attackers })
     }
 

@@ -14,6 +14,7 @@ use crate::figure::{Figure, Unit, float};
 use crate::generator::answer::Coding;
 use crate::generator::tally::Tally;
 use crate::hostile::{Attack, Harm, Victim};
+use crate::priority::kept_waiting;
 use crate::rows::questions::{Prepared, batches};
 use crate::rows::rounds::failures;
 use crate::rows::{Fault as Impossible, Goal, Measured, Row};
@@ -23,8 +24,8 @@ const GOAL: Goal = Goal::Most(2.0);
 
 const SAYS: &str = "16 phones ask for batches of 10 items from memory, each some 50 times a second, two of them on a new \
      connection each time. The p99 of what they wait, \
-     the attack under way, against the p99 before it, at one core of the edge's; attackers have the generator's core at the \
-     lowest priority.";
+     the attack under way, against the p99 before it, at one core of the edge's; attackers and the VMS have the generator's \
+     core at the lowest priority.";
 
 /// An attack, the row it fills, and how many attack.
 pub(super) struct Besieged {
@@ -250,12 +251,14 @@ pub(super) async fn measure(siege: &Siege, besieged: &Besieged) -> Result<Measur
     let mut measured = Measured::default();
     let gathered = gathers(attack, clients, &harm).await;
     let (cpu, waited) = (stage.edge.cpu(), stage.edge.kept_waiting());
+    let phones_waited = kept_waiting();
     let began = Instant::now();
     let disturbed = Waited::by(siege, &mut stage.neighbour).await;
     let of_the_time = |time: Duration| time.as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
     // A thread that ends takes its times with it.
     let used = of_the_time(stage.edge.cpu().saturating_sub(cpu));
     let waited = of_the_time(stage.edge.kept_waiting().saturating_sub(waited));
+    let phones_waited = of_the_time(kept_waiting().saturating_sub(phones_waited));
     let open = harm.open.load(Ordering::Relaxed);
     let grown = stage.edge.occupied_bytes().saturating_sub(before);
     attacking.abort();
@@ -285,6 +288,7 @@ pub(super) async fn measure(siege: &Siege, besieged: &Besieged) -> Result<Measur
         ),
         ("CPU of the edge", used, Unit::Percent),
         ("the edge kept from its core", waited, Unit::Percent),
+        ("the phones kept from theirs", phones_waited, Unit::Percent),
     ] {
         measured.figures.push(Figure::once(of, value, unit));
     }

@@ -1,0 +1,86 @@
+//! Who has a core first of those that share it, and how long the others wait.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::process::setpriority_process;
+use tokio::runtime::{Builder, Runtime};
+
+/// How urgent the threads of a runtime are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Priority {
+    /// As urgent as whoever starts them.
+    Usual,
+    /// Less urgent than anything else.
+    Lowest,
+}
+
+/// What nice(2) calls the lowest priority.
+const NICE: i32 = 19;
+
+impl Priority {
+    /// # Errors
+    /// If the system refuses threads.
+    pub(crate) fn runtime(self, threads: usize) -> io::Result<Runtime> {
+        Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .on_thread_start(move || {
+                if self == Self::Lowest {
+                    // On Linux this is the thread's own. Without it all goes on all the same.
+                    let _ = setpriority_process(None, NICE);
+                }
+            })
+            .build()
+    }
+}
+
+/// How long this thread had something to do so far while its core was another's; nothing where the system does not tell.
+pub(crate) fn kept_waiting() -> Duration {
+    let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited = statistics.split_whitespace().nth(1);
+    let waited = waited.and_then(|nanoseconds| nanoseconds.parse().ok());
+    waited.map_or(Duration::ZERO, Duration::from_nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    fn nice_of_a_thread_of(runtime: &Runtime) -> i32 {
+        let nice = async { rustix::process::getpriority_process(None).unwrap() };
+        let task = runtime.spawn(nice);
+        runtime.block_on(task).unwrap()
+    }
+
+    #[test]
+    fn only_who_is_less_urgent_has_the_lowest_priority() {
+        let own = rustix::process::getpriority_process(None).unwrap();
+        let [usual, lowest] = [Priority::Usual, Priority::Lowest]
+            .map(|priority| nice_of_a_thread_of(&priority.runtime(1).unwrap()));
+        assert_eq!((usual, lowest), (own, NICE));
+    }
+
+    #[test]
+    fn who_has_much_to_do_waits_for_a_core_that_others_want_too() {
+        let is_over = AtomicBool::new(false);
+        let works = || {
+            while !is_over.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        };
+        std::thread::scope(|scope| {
+            let cores = std::thread::available_parallelism().unwrap().get();
+            (0..cores).for_each(|_| {
+                scope.spawn(works);
+            });
+            let before = kept_waiting();
+            while kept_waiting() == before {
+                std::hint::spin_loop();
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+    }
+}
