@@ -1,6 +1,7 @@
 //! Who has a core first of those that share it, and how long the others wait.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::setpriority_process;
@@ -35,12 +36,30 @@ impl Priority {
     }
 }
 
+/// What the scheduler tells of a thread, to the nanosecond.
+pub(crate) struct Times {
+    pub(crate) cpu: Duration,
+    /// For a core.
+    pub(crate) waited: Duration,
+}
+
+impl Times {
+    /// Of the thread with this folder in `/proc`; `None`: it is over, or the system does not tell.
+    pub(crate) fn of(thread: &Path) -> Option<Self> {
+        let statistics = std::fs::read_to_string(thread.join("schedstat")).ok()?;
+        let times = statistics.split_whitespace().map(str::parse);
+        let mut times = times.map_while(Result::ok).map(Duration::from_nanos);
+        Some(Self {
+            cpu: times.next()?,
+            waited: times.next()?,
+        })
+    }
+}
+
 /// How long this thread had something to do so far while its core was another's; nothing where the system does not tell.
 pub(crate) fn kept_waiting() -> Duration {
-    let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let waited = statistics.split_whitespace().nth(1);
-    let waited = waited.and_then(|nanoseconds| nanoseconds.parse().ok());
-    waited.map_or(Duration::ZERO, Duration::from_nanos)
+    let own = Times::of(Path::new("/proc/thread-self"));
+    own.map_or(Duration::ZERO, |times| times.waited)
 }
 
 #[cfg(test)]

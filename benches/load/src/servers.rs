@@ -132,7 +132,7 @@ impl Server {
         threads.map(|thread| thread.cpu).collect()
     }
 
-    /// How long it has had something to do so far while its core was the kernel's or another process's.
+    /// How long whoever answers has had something to do so far while the core was the kernel's or somebody else's.
     pub(crate) fn kept_waiting(&self) -> Duration {
         let workers = self.workers.iter();
         workers.map(|&pid| process::kept_waiting(pid)).sum()

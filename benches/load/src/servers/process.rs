@@ -4,37 +4,28 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::priority::Times;
+
 /// CPU time of all threads that a process has.
 pub(super) fn cpu(pid: u32) -> Duration {
     threads(pid).iter().map(|thread| thread.cpu).sum()
 }
 
-/// How long all threads of a process had something to do and no core to do it on.
+/// How long the busiest thread of a process had something to do and no core to do it on. Others may leave it to that one,
+/// as those that write logs do.
 pub(super) fn kept_waiting(pid: u32) -> Duration {
-    threads(pid).iter().map(|thread| thread.waited).sum()
+    let busiest = threads(pid).into_iter().max_by_key(|thread| thread.cpu);
+    busiest.map_or(Duration::ZERO, |thread| thread.waited)
 }
 
-/// What the scheduler tells of a thread, to the nanosecond.
-pub(super) struct Thread {
-    pub(super) cpu: Duration,
-    /// For a core.
-    pub(super) waited: Duration,
-}
-
-pub(super) fn threads(pid: u32) -> Vec<Thread> {
+pub(super) fn threads(pid: u32) -> Vec<Times> {
     let threads = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
         .flatten();
-    let threads = threads.flatten().filter_map(|thread| {
-        let statistics = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        let times = statistics.split_whitespace().map(str::parse);
-        let mut times = times.map_while(Result::ok).map(Duration::from_nanos);
-        Some(Thread {
-            cpu: times.next()?,
-            waited: times.next()?,
-        })
-    });
-    threads.collect()
+    let times = threads
+        .flatten()
+        .filter_map(|thread| Times::of(&thread.path()));
+    times.collect()
 }
 
 /// Memory of a process, in bytes.
