@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::ShutdownWatch;
@@ -56,7 +57,7 @@ pub(super) async fn serve<A>(
     let prepared = tokio::select! {
         biased;
         // On its own, so that what a handshake needs is given back when it is over.
-        prepared = Box::pin(prepare(&shared, tls.as_ref(), &turns, stream, peer, &exchange)) => prepared,
+        prepared = Box::pin(prepare(&shared, tls.as_ref(), turns, stream, peer, &exchange)) => prepared,
         _ = phase.wait_for(|phase| *phase == Phase::Quick) => return,
     };
     let Some((client, _place)) = prepared else {
@@ -81,7 +82,7 @@ pub(super) async fn serve<A>(
 async fn prepare<A>(
     shared: &Shared<A>,
     tls: Option<&TlsListener>,
-    turns: &Turns,
+    turns: Turns,
     stream: TcpStream,
     peer: SocketAddr,
     exchange: &Arc<Exchange>,
@@ -106,7 +107,7 @@ async fn prepare<A>(
         refuse(shared, full, tls, stream).await;
         return None;
     }
-    let mut socket = Socket::new(stream, peer).ok()?;
+    let mut socket = Socket::new(stream, peer, Arc::clone(exchange), turns).ok()?;
     let clients = shared.metrics.clients();
     if rules.proxy_protocol {
         let told = match is_trusted {
@@ -136,7 +137,7 @@ async fn prepare<A>(
     let transport = match tls {
         None => Transport::Plain(socket),
         Some(tls) => {
-            let shaken = shake_hands(tls, turns, socket, peer, first).await;
+            let shaken = shake_hands(tls.acceptor(), socket, peer, exchange, first).await;
             clients.handshake(match shaken {
                 Some(_) => Handshake::Ok,
                 None => Handshake::Failed,
@@ -171,15 +172,16 @@ async fn proxy_header(socket: &mut Socket, deadline: Instant) -> Result<Speaker,
 
 /// The stream within TLS, if both agree on it before the deadline.
 async fn shake_hands(
-    tls: &TlsListener,
-    turns: &Turns,
+    acceptor: Acceptor,
     socket: Socket,
     peer: SocketAddr,
+    exchange: &Exchange,
     deadline: Instant,
 ) -> Option<Transport> {
-    let acceptor = tls.acceptor();
-    let shaken = turns.take(acceptor.tls_handshake(socket));
-    match timeout_at(deadline, shaken).await {
+    exchange.begin_handshake();
+    let shaken = timeout_at(deadline, acceptor.tls_handshake(socket)).await;
+    exchange.end_handshake();
+    match shaken {
         Ok(Ok(stream)) => Some(Transport::Tls(Box::new(stream))),
         // Alerts and versions, never anything that was sent.
         Ok(Err(error)) => {
@@ -285,5 +287,48 @@ where
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
         self.proxy.server_options()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Future, poll_fn};
+    use std::pin::pin;
+    use std::task::Poll;
+    use std::time::Duration;
+
+    use rustls::ServerConfig;
+    use rustls::server::ResolvesServerCertUsingSni;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::Identity;
+
+    #[tokio::test]
+    async fn a_handshake_may_wait_and_what_comes_after_it_may_not() {
+        let nobody = Arc::new(ResolvesServerCertUsingSni::new());
+        let config = ServerConfig::builder_with_provider(Arc::clone(Identity::provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(nobody);
+        let acceptor = Acceptor::from_server_config(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        let exchange = Arc::new(Exchange::default());
+        let socket = Socket::new(stream, peer, Arc::clone(&exchange), Turns::default()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+
+        let mut shaken = pin!(shake_hands(acceptor, socket, peer, &exchange, deadline));
+        let is_waiting = poll_fn(|cx| Poll::Ready(shaken.as_mut().poll(cx).is_pending())).await;
+        assert!(is_waiting);
+        assert!(exchange.may_wait());
+
+        drop(client);
+        assert!(shaken.await.is_none());
+        assert!(!exchange.may_wait());
     }
 }

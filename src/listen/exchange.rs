@@ -77,12 +77,32 @@ impl Exchange {
         self.rest.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// A handshake of TLS comes before the first request.
+    pub(super) fn begin_handshake(&self) {
+        self.set(Awaited::Handshake);
+    }
+
+    /// The handshake is over, and nothing of a request has come.
+    pub(super) fn end_handshake(&self) {
+        self.set(Awaited::First);
+    }
+
+    /// Whether what comes may wait until others were looked at: all but what may be a request as a whole.
+    pub(super) fn may_wait(&self) -> bool {
+        match self.awaited() {
+            Awaited::First | Awaited::Next => false,
+            Awaited::Handshake | Awaited::FirstBegun | Awaited::NextBegun => true,
+            // Requests of HTTP/2 come among others' bodies.
+            Awaited::Nothing => self.rest() != Rest::All,
+        }
+    }
+
     /// Something of the header that is waited for has come.
     pub(super) fn some_came(&self) {
         match self.awaited() {
             Awaited::First => self.set(Awaited::FirstBegun),
             Awaited::Next => self.set(Awaited::NextBegun),
-            Awaited::FirstBegun | Awaited::NextBegun | Awaited::Nothing => {}
+            Awaited::FirstBegun | Awaited::NextBegun | Awaited::Nothing | Awaited::Handshake => {}
         }
     }
 
@@ -91,7 +111,7 @@ impl Exchange {
         match self.awaited() {
             Awaited::FirstBegun => self.set(Awaited::First),
             Awaited::NextBegun => self.set(Awaited::Next),
-            Awaited::First | Awaited::Next | Awaited::Nothing => {}
+            Awaited::First | Awaited::Next | Awaited::Nothing | Awaited::Handshake => {}
         }
     }
 
@@ -120,15 +140,18 @@ pub(super) enum Awaited {
     NextBegun,
     /// Nothing: a request is being answered.
     Nothing,
+    /// A handshake of TLS.
+    Handshake,
 }
 
 impl Awaited {
     /// All, in the order of their numbers.
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::First,
         Self::FirstBegun,
         Self::Next,
         Self::NextBegun,
         Self::Nothing,
+        Self::Handshake,
     ];
 }

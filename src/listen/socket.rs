@@ -1,5 +1,7 @@
 //! A client's socket, whose small writes leave together, and what Pingora wants to know of one: whose it is, and since when.
 //!
+//! What may wait of what comes is taken in turns, and so is all that comes faster than it is read.
+//!
 //! What is written is kept until it is flushed or there is enough of it, so that a header and a body of usual size are one
 //! packet. Nothing is kept where nothing was written: a connection that waits takes no buffer.
 
@@ -23,6 +25,9 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::exchange::Exchange;
+use super::turns::{READS, Turn, Turns};
+
 /// Most bytes that wait to be flushed: header and body of a usual answer leave in one write.
 const MAX_UNSENT_BYTES: usize = 32 << 10;
 
@@ -41,6 +46,10 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive {
 #[derive(Debug)]
 pub(super) struct Socket {
     io: TcpStream,
+    exchange: Arc<Exchange>,
+    turn: Turn,
+    /// Reads since there was nothing to be read; as many as a turn has, or more.
+    reads: u8,
     /// What was written and is not sent yet.
     unsent: BytesMut,
     digest: Arc<SocketDigest>,
@@ -49,12 +58,17 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Of the client at `peer`.
+    /// Of the client at `peer`, with the turns of this thread.
     ///
     /// # Errors
     ///
     /// When the connection is gone already.
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
+    pub(super) fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        exchange: Arc<Exchange>,
+        turns: Turns,
+    ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         // A phone that has left its network says no farewell, and a WebSocket may be silent for ever.
         if set_tcp_keepalive(&stream, &KEEPALIVE).is_err() {
@@ -63,6 +77,9 @@ impl Socket {
         let id = stream.as_raw_fd();
         Ok(Self {
             io: stream,
+            exchange,
+            turn: Turn::of(turns),
+            reads: 0,
             unsent: BytesMut::new(),
             digest: digest(id, peer),
             established: SystemTime::now(),
@@ -97,11 +114,31 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let read = match self.exchange.may_wait() || self.reads == READS {
+            true => self.poll_read_in_turn(cx, buffer),
+            false => Pin::new(&mut self.io).poll_read(cx, buffer),
+        };
+        match read {
+            Poll::Ready(_) => self.reads = READS.min(self.reads + 1),
+            Poll::Pending if self.turn.is_awaited() => {}
+            Poll::Pending => self.reads = 0,
+        }
+        read
     }
 }
 
 impl Socket {
+    fn poll_read_in_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // Nobody takes a turn to find that nothing has come.
+        ready!(self.io.poll_read_ready(cx))?;
+        ready!(self.turn.poll_read(cx));
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+
     /// Sends what is unsent.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unsent.is_empty() {
@@ -221,26 +258,104 @@ impl GetSocketDigest for Socket {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::task::yield_now;
 
+    use super::super::exchange::Rest;
     use super::*;
 
-    #[tokio::test]
-    async fn what_was_written_and_not_sent_leaves_with_the_socket() {
+    /// A socket whose client has sent this, which is there.
+    async fn with_much_to_read(turns: &Turns, sent: &[u8]) -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap())
             .await
             .unwrap();
+        client.write_all(sent).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
-        let mut socket = Socket::new(stream, peer).unwrap();
+        stream.readable().await.unwrap();
+        let socket = Socket::new(stream, peer, Arc::default(), turns.clone());
+        (socket.unwrap(), client)
+    }
+
+    fn reads_a_byte(socket: &mut Socket) -> Poll<io::Result<()>> {
+        let mut byte = [0];
+        let nobody = &mut Context::from_waker(Waker::noop());
+        Pin::new(socket).poll_read(nobody, &mut ReadBuf::new(&mut byte))
+    }
+
+    #[tokio::test]
+    async fn what_was_written_and_not_sent_leaves_with_the_socket() {
+        let (mut socket, mut client) = with_much_to_read(&Turns::default(), b"a request").await;
         socket
             .write_all(b"the beginning of an answer")
             .await
             .unwrap();
+        socket.read_exact(&mut [0; 9]).await.unwrap();
         drop(socket);
         let mut came = Vec::new();
         client.read_to_end(&mut came).await.unwrap();
         assert_eq!(came, b"the beginning of an answer");
+    }
+
+    #[tokio::test]
+    async fn a_request_is_read_at_once_while_all_else_waits_for_its_turn() {
+        let turns = Turns::default();
+        let (mut request, _asks) = with_much_to_read(&turns, b"GET").await;
+        let (mut body, _uploads) = with_much_to_read(&turns, b"xxx").await;
+        body.exchange.end(Rest::Bytes(3));
+        let (mut hello, _greets) = with_much_to_read(&turns, b"\x16\x03\x01").await;
+        hello.exchange.begin_handshake();
+        let (mut header, _drips) = with_much_to_read(&turns, b"X: ").await;
+        header.exchange.some_came();
+        let mut other = Turn::of(turns);
+        poll_fn(|cx| other.poll_read(cx)).await;
+
+        assert!(reads_a_byte(&mut request).is_ready());
+        for waiting in [&mut body, &mut hello, &mut header] {
+            assert!(reads_a_byte(waiting).is_pending());
+        }
+        for called in [&mut body, &mut hello, &mut header] {
+            called.read_u8().await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn who_sends_without_end_lets_others_have_their_turn_and_then_goes_on() {
+        let turns = Turns::default();
+        let (mut socket, _client) = with_much_to_read(&turns, &[b'x'; 100]).await;
+        socket.exchange.end(Rest::All);
+        for _ in 0..READS {
+            assert!(reads_a_byte(&mut socket).is_ready());
+        }
+        let mut other = Turn::of(turns);
+        poll_fn(|cx| other.poll_read(cx)).await;
+        assert!(reads_a_byte(&mut socket).is_pending());
+        // For as long as he goes on.
+        for _ in 0..2 {
+            for _ in 0..READS {
+                socket.read_u8().await.unwrap();
+            }
+            assert!(reads_a_byte(&mut socket).is_pending());
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_takes_a_turn_to_find_that_nothing_has_come() {
+        let turns = Turns::default();
+        let (mut silent, _client) = with_much_to_read(&turns, b"x").await;
+        silent.exchange.end(Rest::Bytes(3));
+        silent.read_exact(&mut [0]).await.unwrap();
+        assert!(reads_a_byte(&mut silent).is_pending());
+        // That turn is over.
+        for _ in 0..2 {
+            yield_now().await;
+        }
+        assert!(reads_a_byte(&mut silent).is_pending());
+        let mut other = Turn::of(turns);
+        let nobody = &Context::from_waker(Waker::noop());
+        assert!(other.poll_read(nobody).is_ready());
     }
 }

@@ -47,10 +47,6 @@ pub(super) const RECEIVED_BYTES: usize = 16 << 10;
 /// What is received at once of a further request while one is being answered.
 const AHEAD_BYTES: usize = 4 << 10;
 
-/// Reads of a connection one after the other, after which others have their turn: who sends as fast as it is read, in
-/// however small pieces, would have the thread for as long as tokio lets him, which is 128 reads and what follows of them.
-const READS_AT_ONCE: u8 = 8;
-
 /// A client's connection.
 #[derive(Debug)]
 pub(super) struct ClientStream {
@@ -69,8 +65,6 @@ pub(super) struct ClientStream {
     chunks: Chunks,
     /// Whether what was to be sent last is still to be sent, in part or as a whole.
     is_mid_write: bool,
-    /// Reads of HTTP/2, or of a tunnel, since the connection had nothing to say or let others have their turn.
-    reads: u8,
 }
 
 #[derive(Debug)]
@@ -104,7 +98,6 @@ impl ClientStream {
             is_refused: false,
             chunks: Chunks::default(),
             is_mid_write: false,
-            reads: 0,
             deadline: Deadline {
                 first,
                 further,
@@ -293,8 +286,8 @@ impl ClientStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Whatever comes, but only so much of it before others have their turn.
-    fn poll_in_turn(
+    /// Whatever comes, as long as the client is listened to.
+    fn poll_any(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
@@ -307,26 +300,6 @@ impl ClientStream {
             }
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        if self.reads == READS_AT_ONCE {
-            self.reads = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let read = self.poll_any(cx, buffer, is_answered);
-        self.reads = match read {
-            Poll::Ready(_) => self.reads + 1,
-            Poll::Pending => 0,
-        };
-        read
-    }
-
-    /// Whatever comes.
-    fn poll_any(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-        is_answered: bool,
-    ) -> Poll<io::Result<()>> {
         if !self.ahead.is_empty() {
             let came = self.ahead.len().min(buffer.remaining());
             buffer.put_slice(&self.ahead[..came]);
@@ -454,7 +427,7 @@ impl AsyncRead for ClientStream {
             }
         }
         let before = buffer.filled().len();
-        let read = this.poll_in_turn(cx, buffer, is_answered);
+        let read = this.poll_any(cx, buffer, is_answered);
         this.is_given |= buffer.filled().len() > before;
         read
     }
@@ -563,13 +536,13 @@ pub(super) fn without_empty_lines(bytes: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Wake, Waker};
+    use std::task::Waker;
 
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
 
     use super::super::socket::Socket;
+    use super::super::turns::Turns;
     use super::*;
 
     /// A connection whose client has sent so many bytes, which are there.
@@ -583,41 +556,18 @@ mod tests {
         stream.readable().await.unwrap();
         let exchange = Arc::new(Exchange::default());
         exchange.end(Rest::All);
-        let transport = Transport::Plain(Socket::new(stream, peer).unwrap());
+        let turns = Turns::default();
+        let socket = Socket::new(stream, peer, Arc::clone(&exchange), turns).unwrap();
+        let transport = Transport::Plain(socket);
         let minute = Duration::from_secs(60);
         let stream = ClientStream::new(transport, exchange, Instant::now() + minute, minute);
         (stream, client)
     }
 
-    fn reads_a_byte(stream: &mut ClientStream, waker: &Waker) -> Poll<io::Result<()>> {
+    fn reads_a_byte(stream: &mut ClientStream) -> Poll<io::Result<()>> {
         let mut byte = [0];
-        let mut buffer = ReadBuf::new(&mut byte);
-        Pin::new(stream).poll_read(&mut Context::from_waker(waker), &mut buffer)
-    }
-
-    /// How often somebody was woken.
-    #[derive(Default)]
-    struct Wakings(AtomicUsize);
-
-    impl Wake for Wakings {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[tokio::test]
-    async fn who_sends_without_end_lets_others_have_their_turn_and_then_goes_on() {
-        let (mut stream, _client) = with_much_to_read(100).await;
-        let wakings = Arc::new(Wakings::default());
-        let waker = Waker::from(Arc::clone(&wakings));
-        for turn in 0..3 {
-            for _ in 0..READS_AT_ONCE {
-                assert!(reads_a_byte(&mut stream, &waker).is_ready());
-            }
-            assert_eq!(wakings.0.load(Ordering::Relaxed), turn);
-            assert!(reads_a_byte(&mut stream, &waker).is_pending());
-            assert_eq!(wakings.0.load(Ordering::Relaxed), turn + 1);
-        }
+        let nobody = &mut Context::from_waker(Waker::noop());
+        Pin::new(stream).poll_read(nobody, &mut ReadBuf::new(&mut byte))
     }
 
     #[tokio::test]
@@ -634,10 +584,7 @@ mod tests {
         client.read_exact(&mut vec![0; sent]).await.unwrap();
         tokio::task::yield_now().await;
         stream.exchange.forsake();
-        assert!(matches!(
-            reads_a_byte(&mut stream, Waker::noop()),
-            Poll::Ready(Err(_))
-        ));
+        assert!(matches!(reads_a_byte(&mut stream), Poll::Ready(Err(_))));
         drop(stream);
         let mut told = Vec::new();
         // It may be reset, since it had more to say.
@@ -648,9 +595,9 @@ mod tests {
     #[tokio::test]
     async fn who_is_not_listened_to_any_longer_is_told_to_be_calm() {
         let (mut stream, mut client) = with_much_to_read(100).await;
-        assert!(reads_a_byte(&mut stream, Waker::noop()).is_ready());
+        assert!(reads_a_byte(&mut stream).is_ready());
         stream.exchange.forsake();
-        let Poll::Ready(Err(error)) = reads_a_byte(&mut stream, Waker::noop()) else {
+        let Poll::Ready(Err(error)) = reads_a_byte(&mut stream) else {
             panic!("it is read");
         };
         assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);

@@ -97,7 +97,7 @@ impl Workers {
                 .enable_all()
                 .event_interval(EVENT_INTERVAL)
                 .build()?;
-            let turns = Turns::new();
+            let turns = Turns::default();
             let mut loops = Vec::with_capacity(listeners.len());
             for listener in listeners {
                 loops.push(AcceptLoop::new(
