@@ -7,6 +7,8 @@ use std::process::Command;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 
+use crate::figure::float;
+
 /// Which cores are whose.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Cores {
@@ -90,6 +92,39 @@ pub(crate) fn raise_descriptors() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
+/// The time of all cores so far, in ticks, and what of it the machine's host took for others while they had something to do:
+/// `steal` in proc_stat(5).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CoreTime {
+    all: u64,
+    stolen: u64,
+}
+
+impl CoreTime {
+    /// Nothing where the system does not tell.
+    pub(crate) fn now() -> Self {
+        let statistics = fs::read_to_string("/proc/stat").unwrap_or_default();
+        Self::read(&statistics).unwrap_or_default()
+    }
+
+    fn read(statistics: &str) -> Option<Self> {
+        let all_cores = statistics.lines().next()?.strip_prefix("cpu ")?;
+        let spent = all_cores.split_whitespace().map(str::parse);
+        // What follows is spent by guests of this machine's own, and counted before.
+        let spent: Vec<u64> = spent.take(8).collect::<Result<_, _>>().ok()?;
+        Some(Self {
+            all: spent.iter().sum(),
+            stolen: *spent.get(7)?,
+        })
+    }
+
+    /// How much was stolen since `before`, in percent.
+    pub(crate) fn stolen_since(self, before: Self) -> f64 {
+        let ticks = |now: u64, before: u64| float(now.saturating_sub(before));
+        ticks(self.stolen, before.stolen) / ticks(self.all, before.all).max(1.0) * 100.0
+    }
+}
+
 /// The first value of a name in a file of the form `name : value`.
 fn field(path: &str, name: &str) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
@@ -144,5 +179,26 @@ mod affinity {
 
     pub(super) fn keep_to(_: &[usize]) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_host_took_is_a_share_of_the_time_of_all_cores() {
+        let before = CoreTime::read("cpu  10 20 30 40 50 60 70 80 5 5\ncpu0 1 1 1 1 1 1 1 1 1 1\n");
+        let now = CoreTime::read("cpu  20 20 30 100 50 60 70 110 9 9\n");
+        let stolen = now.unwrap().stolen_since(before.unwrap());
+        assert!((stolen - 30.0).abs() < 1e-9, "{stolen} %");
+    }
+
+    #[test]
+    fn where_the_system_does_not_tell_nothing_was_taken() {
+        assert!(CoreTime::read("").is_none());
+        assert!(CoreTime::read("cpu  1 2 3\n").is_none());
+        let stolen = CoreTime::default().stolen_since(CoreTime::default());
+        assert!(stolen.abs() < f64::EPSILON);
     }
 }

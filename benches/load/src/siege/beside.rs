@@ -14,6 +14,7 @@ use crate::figure::{Figure, Unit, float};
 use crate::generator::answer::Coding;
 use crate::generator::tally::Tally;
 use crate::hostile::{Attack, Harm, Victim};
+use crate::machine::CoreTime;
 use crate::priority::kept_waiting;
 use crate::rows::questions::{Prepared, batches};
 use crate::rows::rounds::failures;
@@ -228,6 +229,49 @@ impl Waited {
     }
 }
 
+/// What was spent of the cores so far.
+struct Clocks {
+    at: Instant,
+    cpu: Duration,
+    edge_waited: Duration,
+    phones_waited: Duration,
+    cores: CoreTime,
+}
+
+/// What was spent of the cores in some time, in percent of it.
+struct Spent {
+    cpu: f64,
+    edge_waited: f64,
+    phones_waited: f64,
+    stolen: f64,
+}
+
+impl Clocks {
+    fn now(edge: &Server) -> Self {
+        Self {
+            at: Instant::now(),
+            cpu: edge.cpu(),
+            edge_waited: edge.kept_waiting(),
+            phones_waited: kept_waiting(),
+            cores: CoreTime::now(),
+        }
+    }
+
+    fn since(&self, before: &Self) -> Spent {
+        let passed = self.at - before.at;
+        // A thread that ends takes its times with it.
+        let share = |now: Duration, before: Duration| {
+            now.saturating_sub(before).as_secs_f64() / passed.as_secs_f64() * 100.0
+        };
+        Spent {
+            cpu: share(self.cpu, before.cpu),
+            edge_waited: share(self.edge_waited, before.edge_waited),
+            phones_waited: share(self.phones_waited, before.phones_waited),
+            stolen: self.cores.stolen_since(before.cores),
+        }
+    }
+}
+
 pub(super) async fn measure(siege: &Siege, besieged: &Besieged) -> Result<Measured, Impossible> {
     let Besieged {
         attack,
@@ -239,7 +283,9 @@ pub(super) async fn measure(siege: &Siege, besieged: &Besieged) -> Result<Measur
     let mut stage = Stage::set(siege, limits).await?;
     let bench = &siege.bench;
     bench.tells(&format!("undisturbed, before {}", attack.name()));
+    let clocks = Clocks::now(&stage.edge);
     let quiet = Waited::by(siege, &mut stage.neighbour).await;
+    let undisturbed = Clocks::now(&stage.edge).since(&clocks);
     if attack == Attack::EndlessAnswers {
         // What is answered from memory stays so.
         stage.vms.stand_in.fault(Fault::Endless, Times::Always);
@@ -250,15 +296,9 @@ pub(super) async fn measure(siege: &Siege, besieged: &Besieged) -> Result<Measur
     let attacking = siege.attacks(attack, &stage.victim, clients, &harm);
     let mut measured = Measured::default();
     let gathered = gathers(attack, clients, &harm).await;
-    let (cpu, waited) = (stage.edge.cpu(), stage.edge.kept_waiting());
-    let phones_waited = kept_waiting();
-    let began = Instant::now();
+    let clocks = Clocks::now(&stage.edge);
     let disturbed = Waited::by(siege, &mut stage.neighbour).await;
-    let of_the_time = |time: Duration| time.as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
-    // A thread that ends takes its times with it.
-    let used = of_the_time(stage.edge.cpu().saturating_sub(cpu));
-    let waited = of_the_time(stage.edge.kept_waiting().saturating_sub(waited));
-    let phones_waited = of_the_time(kept_waiting().saturating_sub(phones_waited));
+    let beside = Clocks::now(&stage.edge).since(&clocks);
     let open = harm.open.load(Ordering::Relaxed);
     let grown = stage.edge.occupied_bytes().saturating_sub(before);
     attacking.abort();
@@ -286,9 +326,23 @@ pub(super) async fn measure(siege: &Siege, besieged: &Besieged) -> Result<Measur
             float(grown) / float(open.max(1)) / 1024.0,
             Unit::Kib,
         ),
-        ("CPU of the edge", used, Unit::Percent),
-        ("the edge kept from its core", waited, Unit::Percent),
-        ("the phones kept from theirs", phones_waited, Unit::Percent),
+        ("CPU of the edge", beside.cpu, Unit::Percent),
+        (
+            "the edge kept from its core",
+            beside.edge_waited,
+            Unit::Percent,
+        ),
+        (
+            "the phones kept from theirs",
+            beside.phones_waited,
+            Unit::Percent,
+        ),
+        (
+            "taken by the host undisturbed",
+            undisturbed.stolen,
+            Unit::Percent,
+        ),
+        ("taken by the host beside", beside.stolen, Unit::Percent),
     ] {
         measured.figures.push(Figure::once(of, value, unit));
     }
