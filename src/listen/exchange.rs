@@ -1,7 +1,7 @@
 //! Where a connection stands between two requests, or within one.
 //!
 //! It is shared by whoever knows when that changes: the connection's stream sees bytes come, and whoever reads a header
-//! knows that it is whole, and how long its body is.
+//! knows that it is whole, and how long its body is. The socket asks whether what comes is in haste.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 

@@ -1,6 +1,6 @@
 //! A client's socket, whose small writes leave together, and what Pingora wants to know of one: whose it is, and since when.
 //!
-//! What may wait of what comes is taken in turns, and so is all that comes faster than it is read.
+//! What may wait of what comes is taken in turns.
 //!
 //! What is written is kept until it is flushed or there is enough of it, so that a header and a body of usual size are one
 //! packet. Nothing is kept where nothing was written: a connection that waits takes no buffer.
@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::exchange::Exchange;
-use super::turns::{READS, Turn, Turns};
+use super::turns::{Turn, Turns};
 
 /// Most bytes that wait to be flushed: header and body of a usual answer leave in one write.
 const MAX_UNSENT_BYTES: usize = 32 << 10;
@@ -48,8 +48,6 @@ pub(super) struct Socket {
     io: TcpStream,
     exchange: Arc<Exchange>,
     turn: Turn,
-    /// Reads since there was nothing to be read; as many as a turn has, or more.
-    reads: u8,
     /// What was written and is not sent yet.
     unsent: BytesMut,
     digest: Arc<SocketDigest>,
@@ -79,7 +77,6 @@ impl Socket {
             io: stream,
             exchange,
             turn: Turn::of(turns),
-            reads: 0,
             unsent: BytesMut::new(),
             digest: digest(id, peer),
             established: SystemTime::now(),
@@ -114,14 +111,12 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = match self.exchange.may_wait() || self.reads == READS {
-            true => self.poll_read_in_turn(cx, buffer),
-            false => Pin::new(&mut self.io).poll_read(cx, buffer),
-        };
-        match read {
-            Poll::Ready(_) => self.reads = READS.min(self.reads + 1),
-            Poll::Pending if self.turn.is_awaited() => {}
-            Poll::Pending => self.reads = 0,
+        if self.exchange.may_wait() {
+            return self.poll_read_in_turn(cx, buffer);
+        }
+        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if read.is_ready() {
+            self.turn.read_at_once();
         }
         read
     }
@@ -133,10 +128,15 @@ impl Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // Nobody takes a turn to find that nothing has come.
+        // Where nothing has come, no turn is waited for. Of a socket that is new, or whose last bytes filled a buffer, the
+        // runtime knows only after a read.
         ready!(self.io.poll_read_ready(cx))?;
         ready!(self.turn.poll_read(cx));
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if read.is_pending() {
+            self.turn.was_for_nothing();
+        }
+        read
     }
 
     /// Sends what is unsent.
@@ -323,33 +323,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_sends_without_end_lets_others_have_their_turn_and_then_goes_on() {
-        let turns = Turns::default();
-        let (mut socket, _client) = with_much_to_read(&turns, &[b'x'; 100]).await;
-        socket.exchange.end(Rest::All);
-        for _ in 0..READS {
-            assert!(reads_a_byte(&mut socket).is_ready());
-        }
-        let mut other = Turn::of(turns);
-        poll_fn(|cx| other.poll_read(cx)).await;
-        assert!(reads_a_byte(&mut socket).is_pending());
-        // For as long as he goes on.
-        for _ in 0..2 {
-            for _ in 0..READS {
-                socket.read_u8().await.unwrap();
-            }
-            assert!(reads_a_byte(&mut socket).is_pending());
-        }
-    }
-
-    #[tokio::test]
-    async fn nobody_takes_a_turn_to_find_that_nothing_has_come() {
+    async fn where_nothing_has_come_no_turn_is_waited_for() {
         let turns = Turns::default();
         let (mut silent, _client) = with_much_to_read(&turns, b"x").await;
         silent.exchange.end(Rest::Bytes(3));
-        silent.read_exact(&mut [0]).await.unwrap();
-        assert!(reads_a_byte(&mut silent).is_pending());
-        // That turn is over.
+        assert_eq!(silent.read(&mut [0; 2]).await.unwrap(), 1);
+        // That was a turn, after which there is a round, and another without anybody.
         for _ in 0..2 {
             yield_now().await;
         }
@@ -357,5 +336,27 @@ mod tests {
         let mut other = Turn::of(turns);
         let nobody = &Context::from_waker(Waker::noop());
         assert!(other.poll_read(nobody).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_turn_in_which_nothing_was_there_is_the_next_ones() {
+        let turns = Turns::default();
+        let (mut silent, _client) = with_much_to_read(&turns, b"x").await;
+        assert!(reads_a_byte(&mut silent).is_ready());
+        silent.exchange.end(Rest::Bytes(3));
+        let (mut body, _uploads) = with_much_to_read(&turns, b"xxx").await;
+        body.exchange.end(Rest::Bytes(3));
+        let mut other = Turn::of(turns);
+        poll_fn(|cx| other.poll_read(cx)).await;
+        for waiting in [&mut silent, &mut body] {
+            assert!(reads_a_byte(waiting).is_pending());
+        }
+        // The next round begins in the course of the second.
+        for _ in 0..2 {
+            yield_now().await;
+        }
+        assert!(reads_a_byte(&mut body).is_pending());
+        assert!(reads_a_byte(&mut silent).is_pending());
+        assert!(reads_a_byte(&mut body).is_ready());
     }
 }

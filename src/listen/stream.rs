@@ -47,6 +47,10 @@ pub(super) const RECEIVED_BYTES: usize = 16 << 10;
 /// What is received at once of a further request while one is being answered.
 const AHEAD_BYTES: usize = 4 << 10;
 
+/// Reads of a connection one after the other, after which others have their turn: who sends as fast as it is read, in
+/// however small pieces, would have the thread for as long as tokio lets him, which is 128 reads and what follows of them.
+const READS_AT_ONCE: u8 = 8;
+
 /// A client's connection.
 #[derive(Debug)]
 pub(super) struct ClientStream {
@@ -65,6 +69,8 @@ pub(super) struct ClientStream {
     chunks: Chunks,
     /// Whether what was to be sent last is still to be sent, in part or as a whole.
     is_mid_write: bool,
+    /// Reads of HTTP/2, or of a tunnel, since the connection had nothing to say or let others have their turn.
+    reads: u8,
 }
 
 #[derive(Debug)]
@@ -98,6 +104,7 @@ impl ClientStream {
             is_refused: false,
             chunks: Chunks::default(),
             is_mid_write: false,
+            reads: 0,
             deadline: Deadline {
                 first,
                 further,
@@ -203,7 +210,10 @@ impl ClientStream {
         }
         let came = buffer.filled().len() - before;
         if came > 0 {
-            self.exchange.some_came();
+            // The first request of HTTP/2 is not begun by what comes before it, which its client says at once.
+            if self.speaks_http1() {
+                self.exchange.some_came();
+            }
             self.deadline.bytes += came;
         }
         // The last bytes that come with it may be of a body. HTTP/2 has limits of its own.
@@ -286,8 +296,8 @@ impl ClientStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Whatever comes, as long as the client is listened to.
-    fn poll_any(
+    /// Whatever comes, but only so much of it before others have their turn.
+    fn poll_in_turn(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
@@ -300,6 +310,26 @@ impl ClientStream {
             }
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
+        if self.reads == READS_AT_ONCE {
+            self.reads = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let read = self.poll_any(cx, buffer, is_answered);
+        self.reads = match read {
+            Poll::Ready(_) => self.reads + 1,
+            Poll::Pending => 0,
+        };
+        read
+    }
+
+    /// Whatever comes.
+    fn poll_any(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        is_answered: bool,
+    ) -> Poll<io::Result<()>> {
         if !self.ahead.is_empty() {
             let came = self.ahead.len().min(buffer.remaining());
             buffer.put_slice(&self.ahead[..came]);
@@ -427,7 +457,7 @@ impl AsyncRead for ClientStream {
             }
         }
         let before = buffer.filled().len();
-        let read = this.poll_any(cx, buffer, is_answered);
+        let read = this.poll_in_turn(cx, buffer, is_answered);
         this.is_given |= buffer.filled().len() > before;
         read
     }
@@ -536,7 +566,8 @@ pub(super) fn without_empty_lines(bytes: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
 
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
@@ -564,10 +595,35 @@ mod tests {
         (stream, client)
     }
 
-    fn reads_a_byte(stream: &mut ClientStream) -> Poll<io::Result<()>> {
+    fn reads_a_byte(stream: &mut ClientStream, waker: &Waker) -> Poll<io::Result<()>> {
         let mut byte = [0];
-        let nobody = &mut Context::from_waker(Waker::noop());
-        Pin::new(stream).poll_read(nobody, &mut ReadBuf::new(&mut byte))
+        let mut buffer = ReadBuf::new(&mut byte);
+        Pin::new(stream).poll_read(&mut Context::from_waker(waker), &mut buffer)
+    }
+
+    /// How often somebody was woken.
+    #[derive(Default)]
+    struct Wakings(AtomicUsize);
+
+    impl Wake for Wakings {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_sends_without_end_lets_others_have_their_turn_and_then_goes_on() {
+        let (mut stream, _client) = with_much_to_read(100).await;
+        let wakings = Arc::new(Wakings::default());
+        let waker = Waker::from(Arc::clone(&wakings));
+        for turn in 0..3 {
+            for _ in 0..READS_AT_ONCE {
+                assert!(reads_a_byte(&mut stream, &waker).is_ready());
+            }
+            assert_eq!(wakings.0.load(Ordering::Relaxed), turn);
+            assert!(reads_a_byte(&mut stream, &waker).is_pending());
+            assert_eq!(wakings.0.load(Ordering::Relaxed), turn + 1);
+        }
     }
 
     #[tokio::test]
@@ -584,7 +640,10 @@ mod tests {
         client.read_exact(&mut vec![0; sent]).await.unwrap();
         tokio::task::yield_now().await;
         stream.exchange.forsake();
-        assert!(matches!(reads_a_byte(&mut stream), Poll::Ready(Err(_))));
+        assert!(matches!(
+            reads_a_byte(&mut stream, Waker::noop()),
+            Poll::Ready(Err(_))
+        ));
         drop(stream);
         let mut told = Vec::new();
         // It may be reset, since it had more to say.
@@ -595,9 +654,9 @@ mod tests {
     #[tokio::test]
     async fn who_is_not_listened_to_any_longer_is_told_to_be_calm() {
         let (mut stream, mut client) = with_much_to_read(100).await;
-        assert!(reads_a_byte(&mut stream).is_ready());
+        assert!(reads_a_byte(&mut stream, Waker::noop()).is_ready());
         stream.exchange.forsake();
-        let Poll::Ready(Err(error)) = reads_a_byte(&mut stream) else {
+        let Poll::Ready(Err(error)) = reads_a_byte(&mut stream, Waker::noop()) else {
             panic!("it is read");
         };
         assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);

@@ -1,10 +1,13 @@
-//! Turns for what may wait: a step of one, and then the thread looks at its sockets before there is another.
+//! Turns for what may wait: one step of it for each round of a thread, in which everybody else who has something to do is
+//! polled and the sockets are looked at.
 //!
 //! A step of a TLS handshake takes as long as ten answers from memory and more, and a piece of a body as long as some. A
 //! thousand clients who send one at the same moment make a thousand steps due at once, and whoever asks for something
-//! meanwhile would wait for them all.
+//! meanwhile would wait for them all. In a round of much else there are more steps, so that those who wait are not kept for
+//! ever by those who do not.
 //!
-//! Whoever is called need not come: nobody holds a turn while he waits for something else, and none waits for him.
+//! A turn is there to be had in the round in which its owner is called. Nobody holds one, and who does not come or has left
+//! keeps nobody waiting.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,9 +16,12 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 use tokio::task::yield_now;
 
-/// Reads that make a step, of which the TLS library has several for one record. Who sends as fast as he is read, in however
-/// small pieces, would otherwise have the thread for as long as tokio lets him, which is 128 reads and what follows of them.
-pub(super) const READS: u8 = 8;
+/// Reads that make a step: the TLS library has several for one record. Who sends as fast as he is read would otherwise have
+/// the thread for as long as tokio lets him, which is 128 reads and what follows of them.
+const READS: u8 = 8;
+
+/// After so many reads that waited for no turn there is one step more in a round.
+const READS_OF_OTHERS: usize = 8;
 
 /// The turns of one thread. Clones are of the same ones.
 #[derive(Clone, Debug, Default)]
@@ -23,40 +29,82 @@ pub(super) struct Turns(Arc<Mutex<Queue>>);
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Whether somebody has had his turn since the sockets were looked at.
-    is_taken: bool,
-    /// How often they were while somebody took turns.
-    looks: u64,
-    /// Who waits, in the order in which they came.
-    waiting: VecDeque<Waker>,
-    /// How many of those who waited were called. Who waits has the number of those who were called before he will be.
+    /// Whether there are rounds: from somebody's turn until one in which nobody waits.
+    goes_round: bool,
+    rounds: u64,
+    /// Who waits, in the order in which they came; `None`: he has left.
+    waiting: VecDeque<Option<Waker>>,
+    /// The number of the first of them: how many were there before.
+    first: u64,
+    /// The number of the first who was called in this round.
     called: u64,
+    /// Reads in this round that waited for no turn.
+    reads_of_others: usize,
+}
+
+/// Where somebody stands who has a number.
+enum Standing {
+    /// So many are before him.
+    Waits(usize),
+    /// It is his turn.
+    Called,
+    /// He was called, and did not come.
+    Missed,
 }
 
 impl Turns {
-    /// Calls those who wait, one after each look at the sockets, until there is nobody.
-    async fn call(self) {
+    /// Goes round, until there is nobody to be called.
+    async fn go_round(self) {
         loop {
-            // A runtime of one thread looks at its sockets before it goes on with who yields.
+            // A runtime of one thread polls all who are ready and looks at its sockets before it goes on with who yields.
             yield_now().await;
-            let Some(next) = self.0.lock().next() else {
-                return;
-            };
-            next.wake();
+            let steps = self.0.lock().next_round();
+            for step in 0..steps {
+                let next = self.0.lock().call();
+                match next {
+                    Some(next) => next.wake(),
+                    None if step == 0 => return,
+                    None => break,
+                }
+            }
         }
     }
 }
 
 impl Queue {
-    /// The sockets were looked at; whose turn it is now.
-    fn next(&mut self) -> Option<Waker> {
-        self.looks += 1;
-        let next = self.waiting.pop_front();
-        match next {
-            Some(_) => self.called += 1,
-            None => self.is_taken = false,
+    /// Begins a round; how many are called in it.
+    fn next_round(&mut self) -> usize {
+        self.rounds += 1;
+        self.called = self.first;
+        let reads = std::mem::take(&mut self.reads_of_others);
+        1 + reads / READS_OF_OTHERS
+    }
+
+    /// Calls the next. Without one, whoever comes has his turn at once.
+    fn call(&mut self) -> Option<Waker> {
+        while let Some(next) = self.waiting.pop_front() {
+            self.first += 1;
+            if next.is_some() {
+                return next;
+            }
         }
-        next
+        self.goes_round = self.called < self.first;
+        None
+    }
+
+    fn standing(&self, number: u64) -> Standing {
+        if number < self.called {
+            return Standing::Missed;
+        }
+        match number.checked_sub(self.first) {
+            None => Standing::Called,
+            Some(before) => Standing::Waits(usize::try_from(before).expect("they are in memory")),
+        }
+    }
+
+    fn join(&mut self, waker: &Waker) -> u64 {
+        self.waiting.push_back(Some(waker.clone()));
+        self.first + self.waiting.len() as u64 - 1
     }
 }
 
@@ -66,8 +114,8 @@ pub(super) struct Turn {
     turns: Turns,
     /// His number, while he waits.
     number: Option<u64>,
-    /// After how many looks at the sockets he had his last turn, and what he may still read in it.
-    had: u64,
+    /// The round in which he had his last turn, and what he may still read in it.
+    round: u64,
     left: u8,
 }
 
@@ -77,44 +125,70 @@ impl Turn {
         Self {
             turns,
             number: None,
-            had: 0,
+            round: 0,
             left: 0,
         }
-    }
-
-    /// Whether he waits for a turn.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.number.is_some()
     }
 
     /// Comes for a turn, and is ready for each read that belongs to it.
     pub(super) fn poll_read(&mut self, cx: &Context<'_>) -> Poll<()> {
         let mut queue = self.turns.0.lock();
-        match self.number {
-            None if self.had == queue.looks && self.left > 0 => {
-                self.left -= 1;
-                return Poll::Ready(());
-            }
-            None if !queue.is_taken => {
-                queue.is_taken = true;
-                tokio::spawn(self.turns.clone().call());
-            }
-            None => {
-                self.number = Some(queue.called + queue.waiting.len() as u64);
-                queue.waiting.push_back(cx.waker().clone());
+        if self.left > 0 && self.round == queue.rounds {
+            self.left -= 1;
+            return Poll::Ready(());
+        }
+        let standing = self.number.map(|number| queue.standing(number));
+        match standing {
+            Some(Standing::Called) => {}
+            Some(Standing::Waits(before)) => {
+                queue.waiting[before] = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            Some(number) if number < queue.called => self.number = None,
-            Some(number) => {
-                let place = usize::try_from(number - queue.called);
-                let place = place.expect("those who wait are in memory");
-                queue.waiting[place].clone_from(cx.waker());
+            Some(Standing::Missed) | None if queue.goes_round => {
+                self.number = Some(queue.join(cx.waker()));
                 return Poll::Pending;
+            }
+            Some(Standing::Missed) | None => {
+                queue.goes_round = true;
+                tokio::spawn(self.turns.clone().go_round());
             }
         }
-        self.had = queue.looks;
+        self.number = None;
+        self.round = queue.rounds;
         self.left = READS - 1;
         Poll::Ready(())
+    }
+
+    /// There was nothing to be read. It is the next one's turn already.
+    pub(super) fn was_for_nothing(&mut self) {
+        self.left = 0;
+        let next = self.turns.0.lock().call();
+        if let Some(next) = next {
+            next.wake();
+        }
+    }
+
+    /// Something was read that waits for no turn.
+    pub(super) fn read_at_once(&mut self) {
+        self.leave();
+        self.turns.0.lock().reads_of_others += 1;
+    }
+
+    /// Waits no longer.
+    fn leave(&mut self) {
+        let Some(number) = self.number.take() else {
+            return;
+        };
+        let mut queue = self.turns.0.lock();
+        if let Standing::Waits(before) = queue.standing(number) {
+            queue.waiting[before] = None;
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -123,6 +197,8 @@ mod tests {
     use std::future::poll_fn;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
     use tokio::task::JoinSet;
 
     use super::*;
@@ -131,32 +207,40 @@ mod tests {
         poll_fn(|cx| turn.poll_read(cx)).await;
     }
 
+    fn comes(turn: &mut Turn) -> Poll<()> {
+        turn.poll_read(&Context::from_waker(Waker::noop()))
+    }
+
     #[tokio::test]
-    async fn the_sockets_are_looked_at_between_two_steps() {
+    async fn who_asks_after_a_step_is_heard_before_the_next() {
+        const WORKERS: usize = 20;
+        const STEPS: usize = 3;
         let turns = Turns::default();
         let steps = Arc::new(AtomicUsize::new(0));
+        let (asks, mut hears) = UnixStream::pair().unwrap();
+        let asks = Arc::new(tokio::sync::Mutex::new(asks));
         let mut working = JoinSet::new();
-        for _ in 0..20 {
-            let (mut turn, steps) = (Turn::of(turns.clone()), Arc::clone(&steps));
+        for _ in 0..WORKERS {
+            let (mut turn, steps, asks) = (
+                Turn::of(turns.clone()),
+                Arc::clone(&steps),
+                Arc::clone(&asks),
+            );
             working.spawn(async move {
-                for _ in 0..3 {
+                for _ in 0..STEPS {
+                    // All reads of a step are in one poll.
                     for _ in 0..READS {
                         takes(&mut turn).await;
                     }
                     steps.fetch_add(1, Ordering::Relaxed);
+                    asks.lock().await.write_u8(0).await.unwrap();
                 }
             });
         }
-        let mut most = 0;
-        let mut before = 0;
-        while before < 60 {
-            // This comes back once they were.
-            yield_now().await;
-            let done = steps.load(Ordering::Relaxed);
-            most = most.max(done - before);
-            before = done;
+        for step in 1..=WORKERS * STEPS {
+            hears.read_u8().await.unwrap();
+            assert_eq!(steps.load(Ordering::Relaxed), step);
         }
-        assert_eq!(most, 1);
         working.join_all().await;
     }
 
@@ -177,18 +261,54 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_come_when_called_keeps_nobody_waiting() {
+    async fn the_more_others_read_in_a_round_the_more_steps_there_are_in_the_next() {
         let turns = Turns::default();
-        let [mut first, mut absent, mut gone, mut last] =
+        let [mut first, mut other] = std::array::from_fn(|_| Turn::of(turns.clone()));
+        takes(&mut first).await;
+        let mut waiting: Vec<Turn> = (0..20).map(|_| Turn::of(turns.clone())).collect();
+        for turn in &mut waiting {
+            assert!(comes(turn).is_pending());
+        }
+        for _ in 0..4 * READS_OF_OTHERS {
+            other.read_at_once();
+        }
+        // The next round begins in the course of the second.
+        for _ in 0..2 {
+            yield_now().await;
+        }
+        let called = waiting.iter_mut().filter_map(|turn| match comes(turn) {
+            Poll::Ready(()) => Some(()),
+            Poll::Pending => None,
+        });
+        assert_eq!(called.count(), 1 + 4);
+    }
+
+    #[tokio::test]
+    async fn who_has_left_costs_no_round_and_who_does_not_come_has_no_turn_later() {
+        let turns = Turns::default();
+        let [mut first, mut gone, mut absent, mut next] =
             std::array::from_fn(|_| Turn::of(turns.clone()));
         takes(&mut first).await;
-        let nobody = &Context::from_waker(Waker::noop());
-        assert!(absent.poll_read(nobody).is_pending());
-        assert!(gone.poll_read(nobody).is_pending());
+        for turn in [&mut gone, &mut absent, &mut next] {
+            assert!(comes(turn).is_pending());
+        }
         drop(gone);
-        takes(&mut last).await;
-        // His turn has come, and he may have it when he likes.
-        assert!(absent.poll_read(nobody).is_ready());
+        takes(&mut next).await;
+        // It was in the round before, and there are others.
+        assert!(comes(&mut absent).is_pending());
+        takes(&mut absent).await;
+    }
+
+    #[tokio::test]
+    async fn a_turn_for_nothing_is_the_next_ones() {
+        let turns = Turns::default();
+        let [mut first, mut second, mut third] = std::array::from_fn(|_| Turn::of(turns.clone()));
+        assert!(comes(&mut first).is_ready());
+        assert!(comes(&mut second).is_pending());
+        assert!(comes(&mut third).is_pending());
+        first.was_for_nothing();
+        assert!(comes(&mut second).is_ready());
+        assert!(comes(&mut third).is_pending());
     }
 
     #[tokio::test]
@@ -196,8 +316,7 @@ mod tests {
         let turns = Turns::default();
         let [mut first, mut second] = std::array::from_fn(|_| Turn::of(turns.clone()));
         takes(&mut first).await;
-        let nobody = &Context::from_waker(Waker::noop());
-        assert!(second.poll_read(nobody).is_pending());
+        assert!(comes(&mut second).is_pending());
         // Another task, or another part of the same one.
         takes(&mut second).await;
     }
