@@ -10,6 +10,7 @@
 //! keeps nobody waiting.
 
 use std::collections::VecDeque;
+use std::iter;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -29,7 +30,8 @@ pub(super) struct Turns(Arc<Mutex<Queue>>);
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Whether there are rounds: from somebody's turn until one in which nobody waits.
+    /// Whether there are rounds: from somebody's turn until one in which nobody is called. Who waits relies on it, and only
+    /// who begins the first and ends the last says so.
     goes_round: bool,
     rounds: u64,
     /// Who waits, in the order in which they came; `None`: he has left.
@@ -58,29 +60,27 @@ impl Turns {
         loop {
             // A runtime of one thread polls all who are ready and looks at its sockets before it goes on with who yields.
             yield_now().await;
-            let steps = self.0.lock().next_round();
-            for step in 0..steps {
-                let next = self.0.lock().call();
-                match next {
-                    Some(next) => next.wake(),
-                    None if step == 0 => return,
-                    None => break,
-                }
+            let called = self.0.lock().next_round();
+            if called.is_empty() {
+                return;
             }
+            called.into_iter().for_each(Waker::wake);
         }
     }
 }
 
 impl Queue {
-    /// Begins a round; how many are called in it.
-    fn next_round(&mut self) -> usize {
+    /// Begins a round, and calls those whose turn is in it. Nobody: it was the last.
+    fn next_round(&mut self) -> Vec<Waker> {
         self.rounds += 1;
         self.called = self.first;
-        let reads = std::mem::take(&mut self.reads_of_others);
-        1 + reads / READS_OF_OTHERS
+        let steps = 1 + std::mem::take(&mut self.reads_of_others) / READS_OF_OTHERS;
+        let called: Vec<Waker> = iter::from_fn(|| self.call()).take(steps).collect();
+        self.goes_round = !called.is_empty();
+        called
     }
 
-    /// Calls the next. Without one, whoever comes has his turn at once.
+    /// Calls the next who is still there.
     fn call(&mut self) -> Option<Waker> {
         while let Some(next) = self.waiting.pop_front() {
             self.first += 1;
@@ -88,7 +88,6 @@ impl Queue {
                 return next;
             }
         }
-        self.goes_round = self.called < self.first;
         None
     }
 
@@ -197,6 +196,7 @@ mod tests {
     use std::future::poll_fn;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use proptest::prelude::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
     use tokio::task::JoinSet;
@@ -319,5 +319,70 @@ mod tests {
         assert!(comes(&mut second).is_pending());
         // Another task, or another part of the same one.
         takes(&mut second).await;
+    }
+
+    #[tokio::test]
+    async fn after_a_round_of_none_but_those_who_have_left_whoever_comes_has_his_turn() {
+        let turns = Turns::default();
+        let [mut first, mut gone, mut next] = std::array::from_fn(|_| Turn::of(turns.clone()));
+        takes(&mut first).await;
+        assert!(comes(&mut gone).is_pending());
+        drop(gone);
+        for _ in 0..2 {
+            yield_now().await;
+        }
+        assert!(comes(&mut next).is_ready());
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Deed {
+        Comes,
+        ComesForNothing,
+        ReadsAtOnce,
+        Leaves,
+        LooksAway,
+    }
+
+    fn deeds() -> impl Strategy<Value = Vec<(usize, Deed)>> {
+        let deed = prop_oneof![
+            4 => Just(Deed::Comes),
+            1 => Just(Deed::ComesForNothing),
+            1 => Just(Deed::ReadsAtOnce),
+            2 => Just(Deed::Leaves),
+            2 => Just(Deed::LooksAway),
+        ];
+        prop::collection::vec((0..6_usize, deed), 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_was_done_before_whoever_comes_has_his_turn(deeds in deeds()) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let turns = Turns::default();
+                let mut all: Vec<Turn> = (0..6).map(|_| Turn::of(turns.clone())).collect();
+                for (who, deed) in deeds {
+                    match deed {
+                        Deed::Comes => drop(comes(&mut all[who])),
+                        Deed::ComesForNothing => {
+                            if comes(&mut all[who]).is_ready() {
+                                all[who].was_for_nothing();
+                            }
+                        }
+                        Deed::ReadsAtOnce => all[who].read_at_once(),
+                        Deed::Leaves => all[who] = Turn::of(turns.clone()),
+                        Deed::LooksAway => yield_now().await,
+                    }
+                }
+                for turn in &mut all {
+                    let mut rounds = 0;
+                    while comes(turn).is_pending() {
+                        rounds += 1;
+                        assert!(rounds < 100, "he waits for ever");
+                        yield_now().await;
+                    }
+                }
+            });
+        }
     }
 }
