@@ -26,7 +26,8 @@ use crate::ops::metrics::Metrics;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// After so many polls of tasks a thread looks which sockets have something to say. Who asks while others keep the thread
-/// busy waits for that many of theirs: tokio's own 61 are more than a millisecond of handshakes and floods.
+/// busy is heard of after that many of theirs: tokio's own 61 are more than a millisecond of floods. He is polled after all
+/// who were heard of before, whom [`Turns`] keeps few.
 const EVENT_INTERVAL: u32 = 8;
 
 /// A bound socket, and whether it speaks TLS.
