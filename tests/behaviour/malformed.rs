@@ -117,6 +117,18 @@ async fn a_target_that_is_not_utf_8_is_refused() {
 }
 
 #[tokio::test]
+async fn a_target_with_what_no_uri_has_as_it_is_is_refused() {
+    assert_refused(&[
+        "GET /?a=\"b\" HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /?a<b HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /?a>b HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /a<b HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /a\u{7f}b HTTP/1.1\r\nHost: a\r\n\r\n",
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn a_blank_in_a_target_is_refused() {
     let vms = Scripted::answering(EMPTY).await;
     let edge = TestEdge::before(vms.address);
