@@ -3,6 +3,7 @@
 //! [`check`] refuses what two readers could take for two different requests, as RFC 9112 asks of every recipient. What
 //! passes means the same to the edge and to whatever stands before and behind it. Nothing here does I/O.
 
+use http::uri::PathAndQuery;
 use http::{Method, Version, header};
 use pingora_http::RequestHeader;
 
@@ -29,6 +30,10 @@ pub fn check(request: &RequestHeader, received: &[u8]) -> Result<(), &'static st
     // The absolute form names a server, and the edge's is fixed by its configuration (RFC 9112, 3.2.2).
     if !target.starts_with(b"/") && !is_whole_server && request.method != Method::CONNECT {
         return Err("the target is not a path");
+    }
+    // A fragment is taken off when it is parsed. What is left of nothing else is shown as `/`, and is equal to another.
+    if target == b"/" && request.uri.path_and_query() != Some(&PathAndQuery::from_static("/")) {
+        return Err("the target is but a fragment");
     }
     // RFC 9112, 3.2.
     if request.version == Version::HTTP_11 && !request.headers.contains_key(header::HOST) {
@@ -252,6 +257,16 @@ mod tests {
             let found = fault("GET", target, &[HOST]);
             assert_eq!(found, Some("the target is not a path"));
         }
+    }
+
+    #[test]
+    fn a_target_is_more_than_a_fragment() {
+        for target in [&b"#"[..], b"#/a"] {
+            let found = fault("GET", target, &[HOST]);
+            assert_eq!(found, Some("the target is but a fragment"));
+        }
+        assert_eq!(fault("GET", b"/#/a", &[HOST]), None);
+        assert_eq!(fault("GET", b"/", &[HOST]), None);
     }
 
     #[test]

@@ -87,6 +87,7 @@ async fn a_target_is_a_path_on_this_server() {
         "GET a HTTP/1.1\r\nHost: vms.local\r\n\r\n",
         "GET ?a HTTP/1.1\r\nHost: vms.local\r\n\r\n",
         "GET * HTTP/1.1\r\nHost: vms.local\r\n\r\n",
+        "GET #/a HTTP/1.1\r\nHost: vms.local\r\n\r\n",
     ])
     .await;
 }

@@ -96,6 +96,11 @@ def a_path_with_a_fragment(client):
 
 
 @vector(*REFUSED)
+def a_path_that_is_but_a_fragment(client):
+    return refused(client, changed(client, ":path", f"#/smuggled/{client.name}"))
+
+
+@vector(*REFUSED)
 def a_method_with_a_space(client):
     return refused(client, changed(client, ":method", f"GET /smuggled/{client.name} HTTP/1.1\r\nX:"))
 
