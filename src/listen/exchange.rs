@@ -87,12 +87,13 @@ impl Exchange {
         self.set(Awaited::First);
     }
 
-    /// Whether what comes may wait until others were looked at: all but what may be a request as a whole.
+    /// Whether what comes may wait until others were looked at: all but what may be a request as a whole. The rest of a header
+    /// that came in pieces waits, and any body.
     pub(super) fn may_wait(&self) -> bool {
         match self.awaited() {
             Awaited::First | Awaited::Next => false,
             Awaited::Handshake | Awaited::FirstBegun | Awaited::NextBegun => true,
-            // Requests of HTTP/2 come among others' bodies.
+            // Requests of HTTP/2 come among others' bodies, and what a WebSocket says is short.
             Awaited::Nothing => self.rest() != Rest::All,
         }
     }

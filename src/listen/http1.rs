@@ -288,6 +288,11 @@ fn poll_came<A>(
             if let Some(came) = came {
                 return Poll::Ready(Ok(came));
             }
+            // Those were empty lines, of which somebody may send as many as are read: others have their turn.
+            if client.ahead().is_empty() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
     })
 }
@@ -361,8 +366,17 @@ fn end_of_header(bytes: &[u8], known: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
 
+    use proptest::prelude::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::exchange::Exchange;
+    use super::super::socket::Socket;
+    use super::super::transport::Transport;
+    use super::super::turns::Turns;
     use super::*;
 
     #[test]
@@ -410,6 +424,44 @@ mod tests {
         assert!(refused(of(MAX_HEADER_BYTES).as_bytes(), b"").is_none());
         let error = refused(of(MAX_HEADER_BYTES + 1).as_bytes(), b"");
         assert_eq!(error.map(|error| error.status()), Some(431));
+    }
+
+    #[derive(Default)]
+    struct Wakings(AtomicUsize);
+
+    impl Wake for Wakings {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_sends_empty_lines_without_end_lets_others_have_their_turn() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut sender = TcpStream::connect(address).await.unwrap();
+        sender.write_all(&b"\r\n".repeat(100)).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        stream.readable().await.unwrap();
+        let exchange = Arc::new(Exchange::default());
+        let socket = Socket::new(stream, peer, Arc::clone(&exchange), Turns::default()).unwrap();
+        let minute = Duration::from_secs(60);
+        let mut client = ClientStream::new(
+            Transport::Plain(socket),
+            exchange,
+            Instant::now() + minute,
+            minute,
+        );
+        let wakings = Arc::new(Wakings::default());
+        let waker = Waker::from(Arc::clone(&wakings));
+
+        let came = poll_came(
+            &mut Context::from_waker(&waker),
+            &mut client,
+            &|_| None::<()>,
+        );
+        assert!(came.is_pending());
+        assert_eq!(wakings.0.load(Ordering::Relaxed), 1);
     }
 
     proptest! {

@@ -114,6 +114,7 @@ impl AsyncRead for Socket {
         if self.exchange.may_wait() {
             return self.poll_read_in_turn(cx, buffer);
         }
+        self.turn.leave();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         if read.is_ready() {
             self.turn.read_at_once();
@@ -134,7 +135,7 @@ impl Socket {
         ready!(self.turn.poll_read(cx));
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         if read.is_pending() {
-            self.turn.was_for_nothing();
+            self.turn.end();
         }
         read
     }
@@ -320,6 +321,24 @@ mod tests {
         for called in [&mut body, &mut hello, &mut header] {
             called.read_u8().await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn whose_request_begins_waits_for_no_turn_any_longer() {
+        let turns = Turns::default();
+        let (mut socket, _client) = with_much_to_read(&turns, b"xG").await;
+        let mut other = Turn::of(turns);
+        poll_fn(|cx| other.poll_read(cx)).await;
+        socket.exchange.begin_handshake();
+        assert!(reads_a_byte(&mut socket).is_pending());
+        socket.exchange.end_handshake();
+        assert!(reads_a_byte(&mut socket).is_ready());
+        // The next round begins in the course of the second. It is the last, as it has nobody to call.
+        for _ in 0..2 {
+            yield_now().await;
+        }
+        let nobody = &Context::from_waker(Waker::noop());
+        assert!(other.poll_read(nobody).is_ready());
     }
 
     #[tokio::test]

@@ -6,11 +6,12 @@
 //! meanwhile would wait for them all. In a round of much else there are more steps, so that those who wait are not kept for
 //! ever by those who do not.
 //!
-//! A turn is there to be had in the round in which its owner is called. Nobody holds one, and who does not come or has left
-//! keeps nobody waiting.
+//! A turn is there to be had in the round in which its owner is called, and in the next. Nobody holds one, and who has left
+//! costs none.
 
 use std::collections::VecDeque;
 use std::iter;
+use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -40,6 +41,8 @@ struct Queue {
     first: u64,
     /// The number of the first who was called in this round.
     called: u64,
+    /// The same of the round before. Whom somebody handed his turn on to may come when the next round has begun.
+    called_before: u64,
     /// Reads in this round that waited for no turn.
     reads_of_others: usize,
 }
@@ -73,8 +76,8 @@ impl Queue {
     /// Begins a round, and calls those whose turn is in it. Nobody: it was the last.
     fn next_round(&mut self) -> Vec<Waker> {
         self.rounds += 1;
-        self.called = self.first;
-        let steps = 1 + std::mem::take(&mut self.reads_of_others) / READS_OF_OTHERS;
+        self.called_before = mem::replace(&mut self.called, self.first);
+        let steps = 1 + mem::take(&mut self.reads_of_others) / READS_OF_OTHERS;
         let called: Vec<Waker> = iter::from_fn(|| self.call()).take(steps).collect();
         self.goes_round = !called.is_empty();
         called
@@ -92,7 +95,7 @@ impl Queue {
     }
 
     fn standing(&self, number: u64) -> Standing {
-        if number < self.called {
+        if number < self.called_before {
             return Standing::Missed;
         }
         match number.checked_sub(self.first) {
@@ -158,9 +161,13 @@ impl Turn {
         Poll::Ready(())
     }
 
-    /// There was nothing to be read. It is the next one's turn already.
-    pub(super) fn was_for_nothing(&mut self) {
+    /// There is nothing more to be read. If nothing was, it is the next one's turn already.
+    pub(super) fn end(&mut self) {
+        let is_for_nothing = self.left == READS - 1;
         self.left = 0;
+        if !is_for_nothing {
+            return;
+        }
         let next = self.turns.0.lock().call();
         if let Some(next) = next {
             next.wake();
@@ -169,12 +176,14 @@ impl Turn {
 
     /// Something was read that waits for no turn.
     pub(super) fn read_at_once(&mut self) {
-        self.leave();
-        self.turns.0.lock().reads_of_others += 1;
+        let mut queue = self.turns.0.lock();
+        if queue.goes_round {
+            queue.reads_of_others += 1;
+        }
     }
 
     /// Waits no longer.
-    fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         let Some(number) = self.number.take() else {
             return;
         };
@@ -195,6 +204,7 @@ impl Drop for Turn {
 mod tests {
     use std::future::poll_fn;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -209,6 +219,16 @@ mod tests {
 
     fn comes(turn: &mut Turn) -> Poll<()> {
         turn.poll_read(&Context::from_waker(Waker::noop()))
+    }
+
+    /// How often somebody was woken.
+    #[derive(Default)]
+    struct Wakings(AtomicUsize);
+
+    impl Wake for Wakings {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     #[tokio::test]
@@ -284,31 +304,91 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_left_costs_no_round_and_who_does_not_come_has_no_turn_later() {
+    async fn what_others_read_while_nobody_waited_makes_no_steps() {
         let turns = Turns::default();
-        let [mut first, mut gone, mut absent, mut next] =
-            std::array::from_fn(|_| Turn::of(turns.clone()));
+        let [mut first, mut other] = std::array::from_fn(|_| Turn::of(turns.clone()));
+        for _ in 0..100 * READS_OF_OTHERS {
+            other.read_at_once();
+        }
         takes(&mut first).await;
-        for turn in [&mut gone, &mut absent, &mut next] {
+        let mut waiting: Vec<Turn> = (0..20).map(|_| Turn::of(turns.clone())).collect();
+        for turn in &mut waiting {
+            assert!(comes(turn).is_pending());
+        }
+        assert_eq!(turns.0.lock().next_round().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_has_left_costs_no_round() {
+        let turns = Turns::default();
+        let [mut first, mut gone, mut next] = std::array::from_fn(|_| Turn::of(turns.clone()));
+        takes(&mut first).await;
+        for turn in [&mut gone, &mut next] {
             assert!(comes(turn).is_pending());
         }
         drop(gone);
         takes(&mut next).await;
-        // It was in the round before, and there are others.
-        assert!(comes(&mut absent).is_pending());
-        takes(&mut absent).await;
+        assert_eq!(turns.0.lock().rounds, 1);
     }
 
     #[tokio::test]
-    async fn a_turn_for_nothing_is_the_next_ones() {
+    async fn who_is_called_may_come_in_the_next_round_and_has_no_turn_later() {
+        let turns = Turns::default();
+        let [mut first, mut late, mut absent, mut next] =
+            std::array::from_fn(|_| Turn::of(turns.clone()));
+        takes(&mut first).await;
+        for turn in [&mut late, &mut absent, &mut next] {
+            assert!(comes(turn).is_pending());
+        }
+        let round = || turns.0.lock().next_round().len();
+        assert_eq!([round(), round()], [1, 1]);
+        assert!(comes(&mut late).is_ready());
+        assert_eq!(round(), 1);
+        assert!(comes(&mut absent).is_ready());
+        assert_eq!(round(), 0);
+        assert!(comes(&mut next).is_ready());
+    }
+
+    #[tokio::test]
+    async fn who_comes_too_late_waits_again() {
+        let turns = Turns::default();
+        let mut all: [Turn; 4] = std::array::from_fn(|_| Turn::of(turns.clone()));
+        takes(&mut all[0]).await;
+        for turn in &mut all[1..] {
+            assert!(comes(turn).is_pending());
+        }
+        for _ in 1..all.len() {
+            assert_eq!(turns.0.lock().next_round().len(), 1);
+        }
+        assert!(comes(&mut all[1]).is_pending());
+        takes(&mut all[1]).await;
+    }
+
+    #[tokio::test]
+    async fn a_turn_for_nothing_is_the_next_ones_who_is_told() {
         let turns = Turns::default();
         let [mut first, mut second, mut third] = std::array::from_fn(|_| Turn::of(turns.clone()));
         assert!(comes(&mut first).is_ready());
-        assert!(comes(&mut second).is_pending());
+        let waker = Arc::new(Wakings::default());
+        let waits = Waker::from(Arc::clone(&waker));
+        assert!(second.poll_read(&Context::from_waker(&waits)).is_pending());
         assert!(comes(&mut third).is_pending());
-        first.was_for_nothing();
+        first.end();
+        assert_eq!(waker.0.load(Ordering::Relaxed), 1);
         assert!(comes(&mut second).is_ready());
         assert!(comes(&mut third).is_pending());
+    }
+
+    #[tokio::test]
+    async fn a_turn_in_which_something_was_read_is_not_handed_on() {
+        let turns = Turns::default();
+        let [mut first, mut second] = std::array::from_fn(|_| Turn::of(turns.clone()));
+        for _ in 0..2 {
+            assert!(comes(&mut first).is_ready());
+        }
+        assert!(comes(&mut second).is_pending());
+        first.end();
+        assert!(comes(&mut second).is_pending());
     }
 
     #[tokio::test]
@@ -366,10 +446,13 @@ mod tests {
                         Deed::Comes => drop(comes(&mut all[who])),
                         Deed::ComesForNothing => {
                             if comes(&mut all[who]).is_ready() {
-                                all[who].was_for_nothing();
+                                all[who].end();
                             }
                         }
-                        Deed::ReadsAtOnce => all[who].read_at_once(),
+                        Deed::ReadsAtOnce => {
+                            all[who].leave();
+                            all[who].read_at_once();
+                        }
                         Deed::Leaves => all[who] = Turn::of(turns.clone()),
                         Deed::LooksAway => yield_now().await,
                     }

@@ -27,7 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// After so many polls of tasks a thread looks which sockets have something to say. Who asks while others keep the thread
 /// busy is heard of after that many of theirs: tokio's own 61 are more than a millisecond of floods. He is polled after all
-/// who were heard of before, whom [`Turns`] keeps few.
+/// who were heard of before, few of whom [`Turns`] lets do much.
 const EVENT_INTERVAL: u32 = 8;
 
 /// A bound socket, and whether it speaks TLS.
