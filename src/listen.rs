@@ -26,6 +26,8 @@ mod socket;
 mod stream;
 mod transport;
 mod turns;
+#[cfg(test)]
+mod wakings;
 mod workers;
 
 use std::time::Duration;

@@ -366,9 +366,6 @@ fn end_of_header(bytes: &[u8], known: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Wake, Waker};
-
     use proptest::prelude::*;
     use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
@@ -377,6 +374,7 @@ mod tests {
     use super::super::socket::Socket;
     use super::super::transport::Transport;
     use super::super::turns::Turns;
+    use super::super::wakings::Wakings;
     use super::*;
 
     #[test]
@@ -426,15 +424,6 @@ mod tests {
         assert_eq!(error.map(|error| error.status()), Some(431));
     }
 
-    #[derive(Default)]
-    struct Wakings(AtomicUsize);
-
-    impl Wake for Wakings {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     #[tokio::test]
     async fn whoever_sends_empty_lines_without_end_lets_others_have_their_turn() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -452,8 +441,7 @@ mod tests {
             Instant::now() + minute,
             minute,
         );
-        let wakings = Arc::new(Wakings::default());
-        let waker = Waker::from(Arc::clone(&wakings));
+        let (wakings, waker) = Wakings::new();
 
         let came = poll_came(
             &mut Context::from_waker(&waker),
@@ -461,7 +449,7 @@ mod tests {
             &|_| None::<()>,
         );
         assert!(came.is_pending());
-        assert_eq!(wakings.0.load(Ordering::Relaxed), 1);
+        assert_eq!(wakings.count(), 1);
     }
 
     proptest! {

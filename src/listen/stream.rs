@@ -566,14 +566,14 @@ pub(super) fn without_empty_lines(bytes: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Wake, Waker};
+    use std::task::Waker;
 
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
 
     use super::super::socket::Socket;
     use super::super::turns::Turns;
+    use super::super::wakings::Wakings;
     use super::*;
 
     /// A connection whose client has sent so many bytes, which are there.
@@ -601,28 +601,17 @@ mod tests {
         Pin::new(stream).poll_read(&mut Context::from_waker(waker), &mut buffer)
     }
 
-    /// How often somebody was woken.
-    #[derive(Default)]
-    struct Wakings(AtomicUsize);
-
-    impl Wake for Wakings {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     #[tokio::test]
     async fn who_sends_without_end_lets_others_have_their_turn_and_then_goes_on() {
         let (mut stream, _client) = with_much_to_read(100).await;
-        let wakings = Arc::new(Wakings::default());
-        let waker = Waker::from(Arc::clone(&wakings));
+        let (wakings, waker) = Wakings::new();
         for turn in 0..3 {
             for _ in 0..READS_AT_ONCE {
                 assert!(reads_a_byte(&mut stream, &waker).is_ready());
             }
-            assert_eq!(wakings.0.load(Ordering::Relaxed), turn);
+            assert_eq!(wakings.count(), turn);
             assert!(reads_a_byte(&mut stream, &waker).is_pending());
-            assert_eq!(wakings.0.load(Ordering::Relaxed), turn + 1);
+            assert_eq!(wakings.count(), turn + 1);
         }
     }
 

@@ -204,13 +204,13 @@ impl Drop for Turn {
 mod tests {
     use std::future::poll_fn;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
 
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
     use tokio::task::JoinSet;
 
+    use super::super::wakings::Wakings;
     use super::*;
 
     async fn takes(turn: &mut Turn) {
@@ -219,16 +219,6 @@ mod tests {
 
     fn comes(turn: &mut Turn) -> Poll<()> {
         turn.poll_read(&Context::from_waker(Waker::noop()))
-    }
-
-    /// How often somebody was woken.
-    #[derive(Default)]
-    struct Wakings(AtomicUsize);
-
-    impl Wake for Wakings {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     #[tokio::test]
@@ -369,12 +359,11 @@ mod tests {
         let turns = Turns::default();
         let [mut first, mut second, mut third] = std::array::from_fn(|_| Turn::of(turns.clone()));
         assert!(comes(&mut first).is_ready());
-        let waker = Arc::new(Wakings::default());
-        let waits = Waker::from(Arc::clone(&waker));
-        assert!(second.poll_read(&Context::from_waker(&waits)).is_pending());
+        let (wakings, waker) = Wakings::new();
+        assert!(second.poll_read(&Context::from_waker(&waker)).is_pending());
         assert!(comes(&mut third).is_pending());
         first.end();
-        assert_eq!(waker.0.load(Ordering::Relaxed), 1);
+        assert_eq!(wakings.count(), 1);
         assert!(comes(&mut second).is_ready());
         assert!(comes(&mut third).is_pending());
     }
